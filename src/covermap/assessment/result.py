@@ -1,0 +1,124 @@
+"""The outcome of scoring a map or a model: counts, scores, and how they came about."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from covermap.legend import Legend
+from covermap.scores import ConfusionMatrix, Scores
+
+HEADLINES: tuple[tuple[str, str, str], ...] = (
+    ("miou_present", "mIoU", "mean IoU over the classes in truth or map"),
+    ("miou_all", "mIoU, all classes", "mean IoU over all learned classes, absent ones as 0"),
+    ("oa", "Overall accuracy", "share of pixels that are right"),
+    ("aa", "Average accuracy", "mean recall over the classes in the truth"),
+    ("mean_f1", "Mean F1", "mean F1 over the classes in truth or map"),
+    ("kappa", "Kappa", "agreement beyond chance"),
+    ("fwiou", "Weighted IoU", "mean IoU weighted by the classes' share of the truth"),
+)
+"""Attribute of `Scores`, its name and its meaning, for tables and reports."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Scores of a map or a model against a reference.
+
+    Attributes:
+        subject: what was scored, such as the map's file.
+        reference: what it was compared with.
+        legend: the classes that were scored.
+        confusion: counts of (truth, prediction).
+        learned: for each class, whether the model learned it; empty means all.
+        unit: what was counted: `pixels` or `points`.
+        counts: other numbers of that unit worth knowing, such as those outside the map.
+        notes: sentences on what limits the comparison.
+    """
+
+    subject: str
+    reference: str
+    legend: Legend
+    confusion: ConfusionMatrix
+    learned: tuple[bool, ...] = ()
+    unit: str = "pixels"
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The scores that follow from the counts."""
+        return self.confusion.scores(self.legend.names, self.learned or None)
+
+    def text(self) -> str:
+        """Return a plain-text table of all scores."""
+        scores = self.scores
+        width = max(len(name) for name in ("class", *scores.names))
+        lines = [
+            f"{self.subject} against {self.reference}",
+            "",
+            f"{'class':<{width}}     IoU      F1  precision  recall  {self.unit:>12}   share",
+        ]
+        for i, name in enumerate(scores.names):
+            share = scores.support[i] / scores.pixels if scores.pixels else math.nan
+            lines.append(
+                f"{name:<{width}}  {show(scores.iou[i]):>6}  {show(scores.f1[i]):>6}  "
+                f"{show(scores.precision[i]):>9}  {show(scores.recall[i]):>6}  "
+                f"{scores.support[i]:>12,}  {percent(share):>6}"
+            )
+        lines.append("")
+        lines += [
+            f"{title:<18} {show(getattr(scores, key)):>6}   {meaning}"
+            for key, title, meaning in HEADLINES
+        ]
+        lines.append(f"{'scored':<18} {scores.pixels:>6,} {self.unit}")
+        lines += [f"{key:<18} {value:>6,} {self.unit}" for key, value in self.other_counts.items()]
+        lines += [f"Note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    @property
+    def other_counts(self) -> dict[str, int]:
+        """What was not scored, by reason."""
+        unmapped = {"without prediction": self.scores.unmapped} if self.scores.unmapped else {}
+        return {**unmapped, **{key: value for key, value in self.counts.items() if value}}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values: scores, counts, legend and notes."""
+        return {
+            "subject": self.subject,
+            "reference": self.reference,
+            "unit": self.unit,
+            "scores": self.scores.to_dict(),
+            "confusion": self.confusion.to_dict(),
+            "counts": dict(self.counts),
+            "notes": list(self.notes),
+            "legend": self.legend.to_dict(),
+        }
+
+    def json(self) -> str:
+        """Return `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def show(value: float, digits: int = 3) -> str:
+    """Return a score for people; undefined ones as a dash.
+
+    Args:
+        value: the score, 0 to 1 (kappa may be negative), or NaN.
+        digits: decimals.
+    """
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """Return a share for people; undefined ones as a dash.
+
+    Args:
+        share: 0 to 1, or NaN.
+    """
+    if math.isnan(share):
+        return "–"
+    return "<0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
