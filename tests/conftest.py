@@ -11,7 +11,9 @@ import pytest
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real imagery, or a skip with the reason."""
-    path = Path(os.environ.get("COVERMAP_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+    path = Path(
+        os.environ.get("COVERMAP_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
+    )
     if not path.is_dir():
         pytest.skip(f"no real imagery: {path} is absent (set COVERMAP_DATA)")
     return path.resolve()

@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 HEADER = (
     "# Exact versions with hashes for Linux on x86-64; made by tools/lock.py, do not edit.\n"
-    "# torch and torchvision must be a pair, so both come from the same index: torch 2.13.0 is left\n"
-    "# out because CPU-only builds of that number lie in some local stores, without a torchvision.\n"
+    "# torch and torchvision must be a pair, so both come from the same index: torch 2.13.0 is\n"
+    "# left out because CPU-only builds of that number lie in some stores, without a torchvision.\n"
 )
 PINS = ["torch!=2.13.0"]
 
@@ -73,8 +73,10 @@ def main(pythons: list[str]) -> None:
                 variants.setdefault(version, []).append(python)
                 hashes.setdefault(version, set()).add(digest)
         for version, at in variants.items():
-            marker = "" if len(at) == len(resolved) else " ; " + " or ".join(
-                f'python_version == "{python}"' for python in at
+            marker = (
+                ""
+                if len(at) == len(resolved)
+                else " ; " + " or ".join(f'python_version == "{python}"' for python in at)
             )
             pins = " \\\n".join(f"    --hash=sha256:{digest}" for digest in sorted(hashes[version]))
             lines.append(f"{name}=={version}{marker} \\\n{pins}\n")

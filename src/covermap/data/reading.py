@@ -1,0 +1,357 @@
+"""Reading records: windows of images and labels, from memory where they fit, else from disk."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covermap.data.arrays import crop, inside, to_physical
+from covermap.data.collection import Collection
+from covermap.data.index import PatchRecord
+from covermap.data.sample import Georeference, Sample
+from covermap.errors import ConfigError, InputError
+from covermap.grid import Window
+from covermap.legend import IGNORE
+from covermap.progress import SILENT, Progress
+from covermap.raster.labels import LabelReader, open_label
+from covermap.raster.reading import SceneReader
+from covermap.raster.scene import Scene
+from covermap.raster.vector import is_vector
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CACHE = 2 << 30
+"""Bytes of decoded imagery that a reader keeps in memory unless told otherwise."""
+
+_OPEN_FILES = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A window of a record as the files hold it.
+
+    Attributes:
+        pixels: (C, h, w) native dtype (float32 where bands are scaled), 0 where not `valid`.
+        valid: (h, w) bool, false outside the image.
+        label: (h, w) uint8, class index 0…K−1, 255 = ignore; 255 outside the record's window and
+            where not `valid`; None where the record has no label.
+    """
+
+    pixels: NDArray[Any]
+    valid: NDArray[np.bool_]
+    label: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    pixels: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.pixels.nbytes + (0 if self.valid is None else self.valid.nbytes)
+
+
+class RecordReader:
+    """Reads windows of the records of a collection.
+
+    Decoded images are kept in memory, in the dtype of their files, up to a budget. Load them
+    before worker processes are forked, so that all share one copy; a reader that is pickled
+    leaves its images behind and reads from disk.
+
+    Attributes:
+        collection: what is read.
+        bands: names of the bands, in the order of the channels.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        bands: tuple[str, ...] | None = None,
+        cache: int = DEFAULT_CACHE,
+    ) -> None:
+        """Prepare to read; nothing is opened yet.
+
+        Args:
+            collection: what to read.
+            bands: names of the bands to read, or None for all.
+            cache: bytes of decoded images and labels to hold at most.
+
+        Raises:
+            InputError: the collection is empty, or `bands` is None and its first image unreadable.
+        """
+        if not len(collection):
+            raise InputError(
+                f"{collection.index.root}: the collection holds no records; nothing can be read. "
+                "Check the split or area that was asked for."
+            )
+        self.collection = collection
+        self.bands = tuple(bands) if bands is not None else collection.band_names()
+        self.cache = cache
+        self._scenes: OrderedDict[tuple[str, ...], Scene] = OrderedDict()
+        self._images: dict[tuple[str, ...], _Held] = {}
+        self._labels: dict[str, NDArray[np.uint8]] = {}
+        self._shapes: tuple[tuple[Any, ...], LabelReader] | None = None
+        self._local = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.update(_images={}, _labels={}, _shapes=None)
+        del state["_local"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._local = threading.local()
+
+    # -- what a record is ----------------------------------------------------------------------
+
+    def scene(self, record: PatchRecord) -> Scene:
+        """Open the whole scene of a record, reduced to the reader's bands.
+
+        Raises:
+            InputError: a file is missing or unreadable.
+            BandError: a band is not in the files.
+        """
+        scene = self._scenes.get(record.images)
+        if scene is None:
+            scene = self.collection.open(record).select(self.bands)
+            self._scenes[record.images] = scene
+            while len(self._scenes) > 4096:
+                self._scenes.popitem(last=False)
+        return scene
+
+    def window(self, record: PatchRecord) -> Window:
+        """Return the part of the scene that belongs to a record.
+
+        Raises:
+            InputError: the record's window reaches outside its image.
+        """
+        if record.window is not None and record.images not in self._scenes:
+            return record.window
+        scene = self.scene(record)
+        whole = Window(0, 0, scene.height, scene.width)
+        if record.window is None:
+            return whole
+        if not whole.contains(record.window):
+            raise InputError(
+                f"{record.images[0]}: record {record.id!r} covers {record.window}, but the image "
+                f"has {scene.height} × {scene.width} pixels. Mend row, col, height and width."
+            )
+        return record.window
+
+    # -- loading -------------------------------------------------------------------------------
+
+    def load(self, progress: Progress = SILENT) -> None:
+        """Decode images and labels into memory, in order, until the budget is used.
+
+        Args:
+            progress: shows how many images and labels are done.
+
+        Raises:
+            InputError: a file is missing, unreadable, or a label does not fit its image.
+            LegendError: a label holds values outside the legend.
+        """
+        images, labels = self._fitting(progress)
+        with (
+            progress.task("read images", len(images) + len(labels)) as task,
+            ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool,
+        ):
+            for record, held in zip(images, pool.map(self._decode, images), strict=True):
+                self._images[record.images] = held
+                task.advance()
+            for record in labels:
+                self._labels[record.id] = self._read_label(record, self.window(record))
+                task.advance()
+        total = len({record.images for record in self.collection.index.records})
+        if len(self._images) < total:
+            logger.info(
+                "%d of %d images do not fit the cache of %.1f GiB and are read window by window; "
+                "'covermap prepare --cut' makes files that are quick to read.",
+                total - len(self._images),
+                total,
+                self.cache / 2**30,
+            )
+
+    def _fitting(self, progress: Progress) -> tuple[list[PatchRecord], list[PatchRecord]]:
+        """Choose the records whose image, and those whose label, is to be held in memory."""
+        left = self.cache - sum(held.nbytes for held in self._images.values())
+        left -= sum(label.nbytes for label in self._labels.values())
+        images: dict[tuple[str, ...], PatchRecord] = {}
+        labels: list[PatchRecord] = []
+        with progress.task("open images", len(self.collection)) as task:
+            for record in self.collection.index.records:
+                if record.label is not None and record.id not in self._labels:
+                    need = self.window(record).height * self.window(record).width
+                    if need <= left:
+                        left -= need
+                        labels.append(record)
+                known = record.images in self._images or record.images in images
+                if left > 0 and not known:
+                    need = self._image_bytes(record)
+                    if need <= left:
+                        left -= need
+                        images[record.images] = record
+                task.advance()
+        return list(images.values()), labels
+
+    def _image_bytes(self, record: PatchRecord) -> int:
+        scene = self.scene(record).raw()
+        depth = len(self.bands) * np.dtype(scene.dtype).itemsize
+        return int(scene.height * scene.width * (depth + 1))
+
+    def _decode(self, record: PatchRecord) -> _Held:
+        # Raw numbers take half the room of physical values, or less.
+        pixels, valid = self.scene(record).raw().read(bands=self.bands)
+        return _Held(pixels, None if valid.all() else valid)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def read_window(self, record: PatchRecord, window: Window) -> Piece:
+        """Read any window of a record's scene.
+
+        Args:
+            record: a record of the collection.
+            window: in pixels of the whole scene; it may reach outside.
+
+        Returns:
+            Pixels, mask and label of the window.
+
+        Raises:
+            InputError: a file is unreadable, or the label does not fit the image.
+            LegendError: the label holds values outside the legend.
+        """
+        pixels, valid = self.read_pixels(record, window)
+        label = self.read_label(record, window)
+        if label is not None:
+            label[~valid] = IGNORE
+        return Piece(pixels, valid, label)
+
+    def read_pixels(
+        self, record: PatchRecord, window: Window
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read imagery alone, without the label.
+
+        Args:
+            record: a record of the collection.
+            window: in pixels of the whole scene; it may reach outside.
+
+        Returns:
+            pixels (C, h, w) native dtype, valid (h, w) bool; new arrays.
+
+        Raises:
+            InputError: a file is unreadable.
+        """
+        held = self._images.get(record.images)
+        if held is None:
+            pixels, valid = self._reader(record).read(window, self.bands)
+            return pixels, valid
+        height, width = held.pixels.shape[1:]
+        if held.valid is None:
+            valid = inside(window, Window(0, 0, height, width))
+        else:
+            valid = crop(held.valid, window, False)
+        return to_physical(crop(held.pixels, window, 0), valid, self.scene(record).sources)
+
+    def read_label(self, record: PatchRecord, window: Window) -> NDArray[np.uint8] | None:
+        """Read the label of any window of a record's scene.
+
+        Args:
+            record: a record of the collection.
+            window: in pixels of the whole scene; it may reach outside.
+
+        Returns:
+            (h, w) uint8, class index 0…K−1, 255 = ignore and outside the record's own window; a
+            new array. None where the record has no label.
+
+        Raises:
+            InputError: the file is unreadable or does not fit the image.
+            LegendError: the label holds values outside the legend.
+        """
+        if record.label is None:
+            return None
+        own = self.window(record)
+        held = self._labels.get(record.id)
+        if held is not None:
+            return crop(held, window.relative_to(own), IGNORE)
+        part = own.intersect(window)
+        if part is None:
+            return np.full(window.shape, IGNORE, np.uint8)
+        return crop(self._read_label(record, part), window.relative_to(part), IGNORE)
+
+    def read(self, record: PatchRecord) -> Sample:
+        """Read the whole of a record.
+
+        Args:
+            record: a record of the collection.
+
+        Returns:
+            The record's own window as a sample.
+
+        Raises:
+            InputError: a file is unreadable, or the label does not fit the image.
+            LegendError: the label holds values outside the legend.
+        """
+        scene, window = self.scene(record), self.window(record)
+        piece = self.read_window(record, window)
+        place = None
+        if scene.grid.georeferenced:
+            place = Georeference(scene.crs, scene.grid.part(window).transform)
+        return Sample(
+            image=piece.pixels.astype(np.float32),
+            valid=piece.valid,
+            label=None if piece.label is None else piece.label.astype(np.int64),
+            metadata=record.metadata,
+            id=record.id,
+            georeference=place,
+        )
+
+    def _reader(self, record: PatchRecord) -> SceneReader:
+        # File handles belong to one thread, and after a fork share their position with the parent.
+        if getattr(self._local, "process", None) != os.getpid():
+            self._local.process = os.getpid()
+            self._local.open = OrderedDict()
+        readers: OrderedDict[tuple[str, ...], SceneReader] = self._local.open
+        if record.images not in readers:
+            readers[record.images] = SceneReader(self.scene(record))
+            while len(readers) > _OPEN_FILES:
+                readers.popitem(last=False)[1].close()
+        readers.move_to_end(record.images)
+        return readers[record.images]
+
+    def _read_label(self, record: PatchRecord, window: Window) -> NDArray[np.uint8]:
+        """Read a part of a label from disk."""
+        legend = self.collection.legend
+        if legend is None:
+            raise ConfigError(
+                f"{record.label}: there are labels, but no legend says what their values mean. "
+                "Name a built-in legend or give a legend file."
+            )
+        scene = self.scene(record)
+        open_ = partial(
+            open_label,
+            self.collection.index.resolve(str(record.label)),
+            legend,
+            like=scene,
+            field=self.collection.label_field,
+            unknown=self.collection.unknown,
+        )
+        if not is_vector(str(record.label)):
+            with open_() as label:
+                return label.read(window)
+        # Reading and projecting shapes is slow, and many windows of one scene share them.
+        key = (record.label, record.images)
+        if self._shapes is None or self._shapes[0] != key:
+            with open_() as label:  # shapes stay usable when it is closed
+                self._shapes = (key, label)
+        return self._shapes[1].read(window)
