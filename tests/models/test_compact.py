@@ -39,7 +39,8 @@ def test_reducing_sees_means_of_four_pixels():
 
 
 @pytest.mark.parametrize(
-    "options", [{"widths": [8]}, {"widths": [8, 8], "decoder": [8, 8]}, {"reduce": 3}, {"blocks": 0}]
+    "options",
+    [{"widths": [8]}, {"widths": [8, 8], "decoder": [8, 8]}, {"reduce": 3}, {"blocks": 0}],
 )
 def test_impossible_options_are_refused(options: dict):
     with pytest.raises(ConfigError, match="compact"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covermap.errors import ConfigError
-from covermap.grid import BlockPlan, TileGrid
+from covermap.grid import BlockPlan, TileGrid, reflect_into
 from covermap.models.tiled import LAYERS, BatchSize, Prediction, predict_image, predict_tiles
 
 QUICK = settings(deadline=None, max_examples=150)
@@ -121,10 +121,11 @@ def test_blocks_agree_with_the_whole_raster_at_once(height, width, core, margin,
     pixels = rng.random((1, height, width)).astype(np.float32) * 3
     plan = BlockPlan(TileGrid(height, width, core, margin), cores, blend)
     expected = reference_blend(pixels, plan)
-    image = torch.from_numpy(pixels)
     for block in plan:
         window = plan.window(block)
-        part = image[(slice(None), *plan.read_window(block).slices)]
+        source, seen = plan.read_window(block), plan.seen_window(block)
+        part = pixels[(slice(None), *source.slices)]
+        part = torch.from_numpy(reflect_into(part, source, seen, plan.grid.extent))
         found = predict_tiles(
             FakeRuntime(moody), part, np.ones(window.shape, bool), plan, block, layers=LAYERS
         )
@@ -143,7 +144,7 @@ def test_tiles_without_wanted_pixels_are_not_predicted():
     plan = BlockPlan(TileGrid(32, 32, 8, 2), (4, 4))
     wanted = np.zeros((32, 32), bool)
     wanted[9, 9] = wanted[31, 0] = True
-    found = predict_tiles(runtime, torch.ones(1, 32, 32), wanted, plan, 0, layers=("entropy",))
+    found = predict_tiles(runtime, torch.ones(1, 36, 36), wanted, plan, 0, layers=("entropy",))
     assert len(runtime.batches) == 2
     np.testing.assert_array_equal(found.classes == 1, wanted)
     np.testing.assert_array_equal(found.classes == 255, ~wanted)
@@ -154,7 +155,7 @@ def test_batches_are_always_full():
     runtime = FakeRuntime(one_hot)
     plan = BlockPlan(TileGrid(24, 24, 8, 2), (3, 3))
     predict_tiles(
-        runtime, torch.ones(1, 24, 24), np.ones((24, 24), bool), plan, 0, batch=BatchSize(4)
+        runtime, torch.ones(1, 28, 28), np.ones((24, 24), bool), plan, 0, batch=BatchSize(4)
     )
     assert runtime.batches == [4, 4, 4]
 
@@ -163,7 +164,7 @@ class TestOutOfMemory:
     def test_batch_is_halved_and_stays_so(self, caplog):
         runtime, batch = FakeRuntime(one_hot, most=2), BatchSize(8)
         pixels = np.random.default_rng(0).integers(0, K, (1, 40, 40)).astype(np.uint8)
-        plan = BlockPlan(TileGrid(40, 40, 8, 2), (5, 5))
+        plan = BlockPlan(TileGrid(40, 40, 8, 0), (5, 5))
         with caplog.at_level(logging.WARNING):
             found = predict_tiles(
                 runtime, torch.from_numpy(pixels).float(), np.ones((40, 40), bool), plan, 0,

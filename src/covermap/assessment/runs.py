@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from covermap.assessment.collection import score_collection
-from covermap.assessment.report import Report, write_report
+from covermap.assessment.report import PictureRow, Report, write_report
 from covermap.assessment.result import Assessment
 from covermap.data.collection import Datasets
 from covermap.learning.run import RunDirectory
@@ -48,7 +48,8 @@ def assess_run(
         OutputError: the report cannot be written.
     """
     split = "test" if data.test is not None else "val" if data.val is not None else None
-    assessment, pictures = None, ()
+    assessment: Assessment | None = None
+    pictures: tuple[PictureRow, ...] = ()
     if split is not None:
         collection = getattr(data, split)
         assessment, pictures = score_collection(

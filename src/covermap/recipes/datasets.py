@@ -1,0 +1,71 @@
+"""From a recipe's `data` section to the records to learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from covermap.data.collection import Collection, Datasets
+from covermap.data.layouts import read_layout
+from covermap.data.splitting import SplitConfig, split_collection
+from covermap.errors import ConfigError
+from covermap.legend import load_legend
+from covermap.progress import SILENT, Progress
+from covermap.recipes.schema import DataSection, values
+from covermap.sensors import load_sensor
+
+
+def open_collection(section: DataSection, root: str | Path | None = None) -> Collection:
+    """Open the whole data set of a recipe, not yet split.
+
+    Args:
+        section: the recipe's `data` section.
+        root: folder or file that replaces the section's `root`.
+
+    Returns:
+        The collection of all records.
+
+    Raises:
+        ConfigError: no root is given anywhere, or the legend, sensor or layout is unknown.
+        InputError: the data set cannot be read.
+    """
+    place = section.root if root is None else root
+    if place is None:
+        raise ConfigError(
+            "The recipe does not say where its data lies: give --data DIR or set data.root"
+        )
+    return Collection(
+        index=read_layout(place, section.layout, section.options),
+        legend=load_legend(section.legend),
+        sensor=load_sensor(section.sensor) if section.sensor else None,
+        bands=section.bands,
+        nodata=section.nodata,
+        label_field=section.label_field,
+        unknown=section.unknown,
+        gsd=section.gsd,
+    )
+
+
+def build_datasets(
+    section: DataSection,
+    seed: int,
+    root: str | Path | None = None,
+    progress: Progress = SILENT,
+) -> Datasets:
+    """Open and split the data set of a recipe.
+
+    Args:
+        section: the recipe's `data` section.
+        seed: the recipe's seed.
+        root: folder or file that replaces the section's `root`.
+        progress: shows the reading of labels, where the split needs it.
+
+    Returns:
+        The training records, and those for validation and testing where there are any.
+
+    Raises:
+        ConfigError: no root is given anywhere, or a setting is not valid.
+        InputError: the data set cannot be read or split.
+    """
+    collection = open_collection(section, root)
+    split = SplitConfig(**values(section.split), seed=seed)
+    return split_collection(collection, split, progress)

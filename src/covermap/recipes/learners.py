@@ -1,0 +1,44 @@
+"""From a recipe to the learner that it names: where its settings are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from covermap.data.augment import AugmentConfig
+from covermap.data.collection import Datasets
+from covermap.learning.run import RunDirectory
+from covermap.models.bundle import Bundle
+from covermap.models.registry import ModelSpec
+from covermap.progress import Progress
+from covermap.recipes.schema import Recipe, values
+
+Learner = Callable[[Recipe, Datasets, Bundle | None, RunDirectory, Progress], Bundle]
+
+
+def supervised(
+    recipe: Recipe, data: Datasets, start: Bundle | None, run: RunDirectory, progress: Progress
+) -> Bundle:
+    """Learn from labelled patches (`covermap.learning.supervised`)."""
+    from covermap.learning.supervised import SupervisedConfig, train
+
+    model = recipe.model
+    config = SupervisedConfig(
+        **values(recipe.training),
+        model=ModelSpec(model.family, model.options),
+        weights=Path(model.weights) if model.weights else None,
+        pretrained=model.pretrained,
+        augment=AugmentConfig(**values(recipe.augmentation)),
+        seed=recipe.seed,
+        recipe=recipe.to_yaml(),
+        licence=recipe.licence,
+        tile=recipe.mapping.tile,
+        margin=recipe.mapping.margin,
+        blend=recipe.mapping.blend,
+        map_precision=recipe.mapping.precision,
+    )
+    return train(config, data, start, run, progress)
+
+
+LEARNERS: dict[str, Learner] = {"supervised": supervised}
+"""The ways to learn, by the name that recipes use."""

@@ -1,0 +1,272 @@
+"""The schema of recipes: one validated YAML says everything about a run.
+
+The sections `training`, `augmentation` and `mapping` are made from the frozen dataclasses that the
+floors below work with, so a setting is declared, typed and described once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+from covermap.data.augment import AugmentConfig
+from covermap.data.splitting import SplitConfig
+from covermap.errors import ConfigError, nearest
+from covermap.learning.config import SupervisedConfig
+from covermap.models.registry import FAMILIES
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def attribute_texts(cls: type) -> dict[str, str]:
+    """The descriptions under `Attributes:` in a class's docstring, by attribute name."""
+    doc = inspect.getdoc(cls) or ""
+    _, _, body = doc.partition("Attributes:\n")
+    texts: dict[str, str] = {}
+    name = ""
+    for line in body.splitlines():
+        match = re.match(r"^ {4}(\w+)(?: \(.*?\))?: (.*)$", line)
+        if match:
+            name = match[1]
+            texts[name] = match[2].strip()
+        elif line.startswith(" " * 8) and name:
+            texts[name] += " " + line.strip()
+        elif line.strip():
+            break
+    return texts
+
+
+def section_of(cls: type, name: str, leave_out: Iterable[str] = ()) -> type[Section]:
+    """Make a recipe section with the fields, defaults and descriptions of a dataclass.
+
+    Args:
+        cls: a frozen dataclass.
+        name: the section model's name.
+        leave_out: fields that stand elsewhere in the recipe.
+
+    Returns:
+        A pydantic model; its instances' `model_dump()` are keyword arguments of `cls`.
+    """
+    hints = typing.get_type_hints(cls)
+    texts = attribute_texts(cls)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if field.name in set(leave_out):
+            continue
+        if field.default is not dataclasses.MISSING:
+            default: Any = Field(default=field.default, description=texts.get(field.name))
+        elif field.default_factory is not dataclasses.MISSING:
+            default = Field(
+                default_factory=field.default_factory, description=texts.get(field.name)
+            )
+        else:
+            default = Field(description=texts.get(field.name))
+        fields[field.name] = (hints[field.name], default)
+    return create_model(name, __base__=Section, __doc__=inspect.getdoc(cls), **fields)
+
+
+SplitSection = section_of(SplitConfig, "SplitSection", ("seed",))
+
+
+def values(section: Any) -> dict[str, Any]:
+    """The values of a section made by `section_of`: keyword arguments of its dataclass."""
+    found: dict[str, Any] = section.model_dump()
+    return found
+
+
+class DataSection(Section):
+    """Where labelled imagery lies and how it is read."""
+
+    layout: str = Field(
+        default="auto", description="Name of a layout (covermap datasets list); auto looks."
+    )
+    root: str | None = Field(default=None, description="Folder or file of the data set.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="The layout's own options (covermap datasets show NAME)."
+    )
+    legend: str = Field(description="Name of a built-in legend or path of a legend file.")
+    sensor: str | None = Field(default=None, description="Name or path of a sensor.")
+    bands: tuple[str, ...] = Field(
+        default=(),
+        description="Names of the files' bands in their order, where files and sensor do not say. "
+        "Which of them to learn from is training.bands.",
+    )
+    nodata: float | None = Field(
+        default=None, description="A value that means nodata where all bands hold it."
+    )
+    label_field: str | None = Field(
+        default=None, description="Attribute of vector labels that holds the class."
+    )
+    unknown: Literal["error", "ignore"] = Field(
+        default="error", description="What label values outside the legend are."
+    )
+    gsd: float | None = Field(
+        default=None, gt=0, description="Ground sampling distance in metres, where files lack it."
+    )
+    split: SplitSection = Field(  # type: ignore[valid-type]
+        default_factory=SplitSection, description="How records are divided."
+    )
+
+
+class ModelSection(Section):
+    """The network."""
+
+    family: str = Field(default="smp", description=f"One of: {', '.join(sorted(FAMILIES))}.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="The family's options, such as decoder and encoder."
+    )
+    weights: str | None = Field(
+        default=None, description="A .safetensors file to start from; nothing is downloaded then."
+    )
+    pretrained: bool = Field(
+        default=False, description="Fetch pretrained weights from a hub; random otherwise."
+    )
+
+
+class MappingSection(Section):
+    """What the bundle says about mapping with it."""
+
+    tile: int = Field(default=2304, gt=0, description="Side of a tile: core + 2 · margin, pixels.")
+    margin: int = Field(default=128, ge=0, description="Pixels of context around a core.")
+    blend: Literal["crop", "cosine"] = Field(
+        default="crop", description="crop: cores side by side; cosine: raised-cosine blending."
+    )
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+ELSEWHERE = ("model", "weights", "pretrained", "augment", "seed", "recipe", "licence")
+TrainingSection = section_of(
+    SupervisedConfig, "TrainingSection", (*ELSEWHERE, "tile", "margin", "blend", "map_precision")
+)
+AugmentationSection = section_of(AugmentConfig, "AugmentationSection")
+
+
+class Recipe(Section):
+    """Everything about a run."""
+
+    name: str = Field(description="Name of the recipe.")
+    description: str = Field(default="", description="What it is for, in a sentence or two.")
+    learner: Literal["supervised"] = Field(default="supervised", description="The way to learn.")
+    seed: int = Field(default=0, ge=0, description="Seed of everything random.")
+    licence: str = Field(default="", description="Licence of the bundle that comes out.")
+    data: DataSection
+    model: ModelSection = Field(default_factory=ModelSection)
+    training: TrainingSection = Field(default_factory=TrainingSection)  # type: ignore[valid-type]
+    augmentation: AugmentationSection = Field(  # type: ignore[valid-type]
+        default_factory=AugmentationSection
+    )
+    mapping: MappingSection = Field(default_factory=MappingSection)
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parse_recipe(document: Mapping[str, Any], where: str) -> Recipe:
+    """Validate a recipe.
+
+    Args:
+        document: the recipe as nested mappings.
+        where: name of the file or recipe, for messages.
+
+    Returns:
+        The recipe with all defaults.
+
+    Raises:
+        ConfigError: lists every mistake at once, each with the nearest known key.
+    """
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise ConfigError(
+            f"{where}: {len(lines)} mistake{'s' if len(lines) > 1 else ''} in the recipe:\n  "
+            + "\n  ".join(lines)
+        ) from None
+
+
+def _explain(item: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _keys_at([str(part) for part in item["loc"][:-1]])
+        return f"{place}: unknown key.{nearest(str(item['loc'][-1]), known)}"
+    if item["type"] == "missing":
+        return f"{place}: is required."
+    found = item.get("input")
+    shown = "" if isinstance(found, Mapping) else f", found {found!r}"
+    return f"{place}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}."
+
+
+def _keys_at(parts: list[str]) -> list[str]:
+    """Known keys of the section at a place in the schema."""
+    model: Any = Recipe
+    for part in parts:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = None if field is None else field.annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def set_value(document: dict[str, Any], assignment: str) -> None:
+    """Apply `section.key=value` to a recipe document; the value is read as YAML.
+
+    Args:
+        document: nested mappings, changed in place.
+        assignment: such as `training.epochs=3` or `data.bands=[red, nir]`.
+
+    Raises:
+        ConfigError: there is no `=`, or the place is not a section.
+    """
+    place, sign, text = assignment.partition("=")
+    if not sign or not place.strip():
+        raise ConfigError(
+            f"--set {assignment!r} is not of the form section.key=value, "
+            "for example --set training.epochs=3"
+        )
+    *sections, key = place.strip().split(".")
+    here: Any = document
+    for section in sections:
+        here = here.setdefault(section, {})
+        if not isinstance(here, dict):
+            raise ConfigError(f"--set {assignment!r}: {section!r} is a value, not a section")
+    try:
+        here[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {assignment!r}: the value is not valid YAML: {error}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, not text, not YAML, or not a mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "syntax error"
+        raise ConfigError(f"{path}: not valid YAML{place}: {problem}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(
+            f"{path}: a recipe is a mapping of sections (data, model, training, …), "
+            f"found {type(document).__name__}"
+        )
+    return document
