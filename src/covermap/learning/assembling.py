@@ -1,0 +1,232 @@
+"""From settings and data to the parts of a training: network, bundle to be, patches."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import logging
+import platform
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from covermap import __version__
+from covermap.data.collection import Datasets
+from covermap.data.patches import EvaluationPatches, TrainingPatches
+from covermap.errors import ConfigError
+from covermap.learning.config import SupervisedConfig
+from covermap.learning.losses import SegmentationLoss
+from covermap.learning.preparing import Prepared
+from covermap.learning.weighting import class_weights
+from covermap.legend import Legend
+from covermap.models import registry
+from covermap.models.bundle import Bundle
+from covermap.models.segmenter import Segmenter
+from covermap.progress import SILENT, Progress
+
+_LOG = logging.getLogger(__name__)
+
+_LIBRARIES = ("torch", "lightning", "numpy", "rasterio", "segmentation-models-pytorch", "timm")
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of.
+
+    Attributes:
+        prepared: what was measured of the training data.
+        legend: the classes.
+        weights: (K,) weights of the classes in the loss.
+        learned: (K,) bool, classes that may be predicted.
+        network: what is trained, at its start.
+        template: a bundle of the network whose card is right but for weights and scores.
+    """
+
+    prepared: Prepared
+    legend: Legend
+    weights: tuple[float, ...]
+    learned: tuple[bool, ...]
+    network: Segmenter
+    template: Bundle
+
+
+def assemble(
+    config: SupervisedConfig, data: Datasets, start: Bundle | None, prepared: Prepared
+) -> Parts:
+    """Make the parts of a training.
+
+    Args:
+        config: the settings.
+        data: its training and validation parts must share one legend.
+        start: the bundle that training starts from.
+        prepared: what was measured of the training data.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ConfigError: settings, network and data do not go together.
+        InputError: the weights to start from cannot be read or do not fit.
+    """
+    legend = _common_legend(data)
+    weights = class_weights(config.class_weights, legend, prepared.counts)
+    learned = _learned(prepared, legend, weights, start)
+    network = _make_network(config, prepared, legend, start)
+    template = Bundle.create(
+        network,
+        legend=legend,
+        bands=prepared.bands,
+        sensor="" if data.train.sensor is None else data.train.sensor.name,
+        gsd=prepared.gsd,
+        learned=None
+        if all(learned)
+        else tuple(name for name, flag in zip(legend.names, learned, strict=True) if flag),
+        patch=config.patch,
+        tile=network.fit(config.tile),
+        margin=config.margin,
+        blend=config.blend,
+        precision=config.map_precision,
+        provenance={
+            "recipe": config.recipe,
+            "data_fingerprint": prepared.fingerprint,
+            "versions": library_versions(),
+            "licence": config.licence,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "start": "" if start is None else start.digest,
+        },
+    )
+    return Parts(prepared, legend, weights, learned, network, template)
+
+
+def _common_legend(data: Datasets) -> Legend:
+    legend = data.train.legend
+    if legend is None:
+        raise ConfigError("The training data has no legend; name one.")
+    if data.val is not None and data.val.legend != legend:
+        raise ConfigError("Training and validation data have different legends; use one for both.")
+    return legend
+
+
+def _learned(
+    prepared: Prepared, legend: Legend, weights: tuple[float, ...], start: Bundle | None
+) -> tuple[bool, ...]:
+    """Classes that can be predicted: seen with a weight above 0, or known to the start."""
+    seen = prepared.counts.present & (np.array(weights) > 0)
+    if start is not None:
+        flags = zip(start.legend.names, start.learned, strict=True)
+        known = {name.casefold() for name, learned in flags if learned}
+        seen |= np.array([name.casefold() in known for name in legend.names])
+    return tuple(map(bool, seen))
+
+
+def _make_network(
+    config: SupervisedConfig, prepared: Prepared, legend: Legend, start: Bundle | None
+) -> Segmenter:
+    """Build the network from the seed of the run, or from the bundle to start from."""
+    torch.manual_seed(config.seed)
+    if start is not None:
+        if config.model is not None and config.model.family != start.card.model.family:
+            _LOG.warning(
+                "The network of the bundle (%s) is trained on, not that of the recipe (%s).",
+                start.card.model.spec,
+                config.model,
+            )
+        network, _ = start.start_model(prepared.bands, legend.names)
+    elif config.model is not None:
+        network = registry.build(
+            config.model, prepared.bands, legend.names, config.weights, config.pretrained
+        )
+    else:
+        raise ConfigError("Neither a network (model) nor a bundle to start from is given.")
+    for name, side in (("patch", config.patch), ("val_patch", config.evaluation_patch)):
+        if network.fit(side) != side:
+            raise ConfigError(
+                f"{name} is {side} pixels, but the network takes multiples of {network.stride}, "
+                f"at least {network.minimum}: use {network.fit(side)}."
+            )
+    return network
+
+
+def make_loss(config: SupervisedConfig, parts: Parts) -> SegmentationLoss:
+    """Make the loss that the settings describe.
+
+    Args:
+        config: the settings.
+        parts: of the same training.
+    """
+    return SegmentationLoss(config.loss, len(parts.legend), parts.weights, config.loss_settings)
+
+
+def training_patches(
+    config: SupervisedConfig, data: Datasets, parts: Parts, progress: Progress = SILENT
+) -> TrainingPatches:
+    """Load the training data.
+
+    Args:
+        config: the settings.
+        data: its training part is loaded.
+        parts: of the same training.
+        progress: shows the loading.
+
+    Returns:
+        The stream of patches.
+
+    Raises:
+        InputError: a file is unreadable.
+    """
+    bands = parts.prepared.bands
+    return TrainingPatches(
+        data.train,
+        [band.name for band in bands],
+        config.patch,
+        config.patches_per_epoch,
+        config.augment,
+        config.seed,
+        int(config.cache * _GIB),
+        balance=config.balance,
+        mean=[band.mean for band in bands],
+        std=[band.std for band in bands],
+        progress=progress,
+    )
+
+
+def validation_patches(
+    config: SupervisedConfig, data: Datasets, parts: Parts, progress: Progress = SILENT
+) -> EvaluationPatches | None:
+    """Load the validation data.
+
+    Args:
+        config: the settings.
+        data: its validation part is loaded.
+        parts: of the same training.
+        progress: shows the loading.
+
+    Returns:
+        The patches, or None where there is no validation part.
+
+    Raises:
+        InputError: a file is unreadable.
+    """
+    if data.val is None:
+        return None
+    return EvaluationPatches(
+        data.val,
+        [band.name for band in parts.prepared.bands],
+        config.evaluation_patch,
+        config.evaluation_margin,
+        int(config.cache * _GIB),
+        progress=progress,
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of covermap, Python and the libraries that decide what a training gives."""
+    found = {"covermap": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
