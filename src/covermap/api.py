@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covermap.errors import ConfigError, InputError
+from covermap.errors import BandError, ConfigError, InputError
 from covermap.legend import load_legend
 from covermap.models.bundle import Bundle
 from covermap.progress import SILENT, Progress
-from covermap.raster.writing import write_text_atomic
+from covermap.raster.gdal import read_header
+from covermap.raster.scene import Scene, open_scene
 from covermap.recipes import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ __all__ = [
     "map_raster",
     "prepare",
     "train",
-    "write_assessment",
 ]
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def train(
         OutputError: the run directory cannot be written.
     """
     from covermap.assessment.runs import assess_run
-    from covermap.learning.run import RunDirectory
+    from covermap.learning.run import RunDirectory, is_main_process
     from covermap.recipes.datasets import build_datasets
     from covermap.recipes.learners import LEARNERS
 
@@ -106,7 +106,7 @@ def train(
     resolved = load_recipe(source, [*overrides, *_with_root(data)])
     first = Bundle.load(start) if isinstance(start, str | Path) else start
     datasets = build_datasets(resolved.data, resolved.seed, progress=progress)
-    if overwrite and not resume and stored.exists():
+    if overwrite and not resume and stored.exists() and is_main_process():
         shutil.rmtree(out)
     run = RunDirectory.resume(out) if resume else RunDirectory.create(out, resolved.to_yaml())
     with run:
@@ -175,6 +175,8 @@ def evaluate(
     field: str | None = None,
     legend: str | None = None,
     reference_legend: str | None = None,
+    report: str | Path | None = None,
+    imagery: str | Path | Scene | None = None,
     progress: Progress = SILENT,
 ) -> Assessment:
     """Score any classified raster against points, polygons or another raster.
@@ -185,6 +187,8 @@ def evaluate(
         field: attribute of the reference that holds the class.
         legend: legend of the raster, where it does not carry one.
         reference_legend: legend of the reference, where it differs; classes meet by name.
+        report: HTML report to write, with pictures and class areas.
+        imagery: what the map was made from, shown in the report.
         progress: shows what is under way.
 
     Returns:
@@ -193,17 +197,39 @@ def evaluate(
     Raises:
         InputError: a file cannot be read, or the two do not overlap.
         LegendError: a legend is unknown, or values are outside it.
+        OutputError: the report cannot be written.
     """
+    from covermap.assessment.areas import measure_areas
     from covermap.assessment.evaluate import evaluate_map
+    from covermap.assessment.pictures import comparison_rows
+    from covermap.assessment.report import Report, write_report
 
-    return evaluate_map(
-        subject,
-        reference,
-        load_legend(legend) if legend else None,
-        field=field,
-        reference_legend=load_legend(reference_legend) if reference_legend else None,
-        progress=progress,
+    own = load_legend(legend) if legend else None
+    other = load_legend(reference_legend) if reference_legend else None
+    found = evaluate_map(
+        subject, reference, own, field=field, reference_legend=other, progress=progress
     )
+    if report is not None:
+        shown = _open_to_show(imagery) if isinstance(imagery, str | Path) else imagery
+        pictures = comparison_rows(
+            subject, reference, own, field=field, reference_legend=other, imagery=shown
+        )
+        title = f"Accuracy of {Path(subject).name}"
+        areas = measure_areas(subject, own, progress=progress)
+        write_report(
+            report,
+            Report(title, f"against {reference}", found, pictures=pictures, areas=areas),
+        )
+    return found
+
+
+def _open_to_show(path: str | Path) -> Scene:
+    """Open imagery for a picture; bands without names are called by their numbers."""
+    try:
+        return open_scene(path)
+    except BandError:
+        names = [f"band {number + 1}" for number in range(read_header(path).count)]
+        return open_scene(path, bands=names)
 
 
 def evaluate_bundle(
@@ -214,6 +240,7 @@ def evaluate_bundle(
     split: str = "test",
     tta: str = "none",
     overrides: Sequence[str] = (),
+    report: str | Path | None = None,
     progress: Progress = SILENT,
 ) -> Assessment:
     """Score a bundle on the labelled records of a recipe's data set.
@@ -225,6 +252,7 @@ def evaluate_bundle(
         split: `train`, `val` or `test`.
         tta: `none` or `d4`.
         overrides: assignments such as `data.split.test=[north]`.
+        report: HTML report to write, with pictures.
         progress: shows what is under way.
 
     Returns:
@@ -235,6 +263,8 @@ def evaluate_bundle(
         InputError: the data cannot be read, or the split is empty.
     """
     from covermap.assessment.collection import score_collection
+    from covermap.assessment.report import Report, write_report
+    from covermap.assessment.runs import details_of
     from covermap.recipes.datasets import build_datasets
 
     resolved = load_recipe(recipe, [*overrides, *_with_root(data)])
@@ -246,36 +276,14 @@ def evaluate_bundle(
     if chosen is None:
         raise InputError(f"{resolved.name}: the {split} split holds no records.")
     name = "bundle" if isinstance(bundle, Bundle) else str(bundle)
-    return score_collection(loaded, chosen, name=name, tta=tta, pictures=0, progress=progress)[0]
-
-
-def write_assessment(
-    assessment: Assessment, *, report: str | Path | None = None, scores: str | Path | None = None
-) -> list[Path]:
-    """Write an assessment to files.
-
-    Args:
-        assessment: the scores.
-        report: HTML file, or None.
-        scores: JSON file, or None.
-
-    Returns:
-        What was written.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
-    from covermap.assessment.report import Report, write_report
-
-    written: list[Path] = []
+    found, pictures = score_collection(
+        loaded, chosen, name=name, tta=tta, pictures=0 if report is None else 6, progress=progress
+    )
     if report is not None:
-        title = f"Accuracy of {Path(assessment.subject).name}"
-        write_report(report, Report(title, assessment.reference, assessment=assessment))
-        written.append(Path(report))
-    if scores is not None:
-        write_text_atomic(Path(scores), assessment.json())
-        written.append(Path(scores))
-    return written
+        title = f"{resolved.name}, {split} records"
+        details = details_of(loaded)
+        write_report(report, Report(title, name, found, pictures=pictures, details=details))
+    return found
 
 
 def data_section(

@@ -13,8 +13,9 @@ from pathlib import Path
 import yaml
 
 from covermap import api
-from covermap.assessment.previews import map_preview, scene_preview
-from covermap.assessment.report import Picture, PictureRow, Report, write_report
+from covermap.assessment.areas import measure_areas
+from covermap.assessment.pictures import comparison_rows, overview_row
+from covermap.assessment.report import PictureRow, Report, write_report
 from covermap.assessment.result import Assessment
 from covermap.assessment.runs import details_of, read_events
 from covermap.data.guess import guess_legend
@@ -22,7 +23,7 @@ from covermap.data.layouts import read_layout
 from covermap.errors import InputError
 from covermap.mapping.settings import MapSettings
 from covermap.progress import SILENT, Progress
-from covermap.raster.scene import open_scene
+from covermap.raster.scene import Scene, open_scene
 from covermap.raster.writing import write_text_atomic
 from covermap.recipes import Recipe, load_recipe
 
@@ -72,7 +73,7 @@ def run_demo(
     recipe = load_recipe("demo", [f"data.root={files.folder.absolute()}", *overrides])
     run = api.train(recipe, out / "run", overwrite=True, progress=progress)
     target = out / "map.tif"
-    mapped = api.map_raster(
+    api.map_raster(
         run.bundle,
         files.scene,
         target,
@@ -80,8 +81,9 @@ def run_demo(
         progress=progress,
     )
     assessment = api.evaluate(target, files.truth, progress=progress)
-    row = _pictures(files.scene, target, run, files.truth)
-    report = _write(out, "Demonstration", recipe, run, assessment, row, mapped.table())
+    imagery = open_scene(files.scene, sensor=run.bundle.sensor)
+    rows = comparison_rows(target, files.truth, imagery=imagery, count=2)
+    report = _write(out, "Demonstration", recipe, run, assessment, (imagery, rows))
     return Demo(target, run.bundle_path, report, assessment)
 
 
@@ -125,11 +127,11 @@ def run_on_folder(
     run = api.train(recipe, out / "run", overwrite=True, progress=progress)
     chosen = Path(scene) if scene is not None else _first_unseen(recipe)
     target = out / "map.tif"
-    mapped = api.map_raster(
+    api.map_raster(
         run.bundle, chosen, target, settings=MapSettings(overwrite=True), progress=progress
     )
-    row = _pictures(chosen, target, run)
-    report = _write(out, data.name, recipe, run, run.assessment, row, mapped.table())
+    imagery = open_scene(chosen, sensor=run.bundle.sensor)
+    report = _write(out, data.name, recipe, run, run.assessment, (imagery, ()))
     return Demo(target, run.bundle_path, report, run.assessment)
 
 
@@ -143,33 +145,25 @@ def _first_unseen(recipe: Recipe) -> Path:
     raise InputError(f"{recipe.data.root}: no images.")
 
 
-def _pictures(
-    scene: Path, target: Path, run: api.TrainingRun, truth: Path | None = None
-) -> PictureRow:
-    legend = run.bundle.legend
-    opened = open_scene(scene, sensor=run.bundle.sensor)
-    pictures = [Picture("image", scene_preview(opened))]
-    if truth is not None:
-        pictures.append(Picture("truth", map_preview(truth, legend)))
-    pictures.append(Picture("map", map_preview(target, legend)))
-    return PictureRow(f"{scene.name}, {opened.height} × {opened.width} pixels", tuple(pictures))
-
-
 def _write(
     out: Path,
     title: str,
     recipe: Recipe,
     run: api.TrainingRun,
     assessment: Assessment | None,
-    row: PictureRow,
-    areas: str,
+    shown: tuple[Scene, tuple[PictureRow, ...]],
 ) -> Path:
+    target = out / "map.tif"
+    imagery, rows = shown
+    overview = overview_row(target, imagery=imagery, title=f"The map of {imagery.label}")
     report = Report(
         title=title,
-        subtitle=f"A network trained on a few labelled patches maps {row.title}",
+        subtitle=f"{imagery.height:,} × {imagery.width:,} pixels mapped by a network that was "
+        "trained on a few labelled patches",
         assessment=assessment,
         legend=run.bundle.legend,
-        pictures=(row,),
+        pictures=(overview, *rows),
+        areas=measure_areas(target),
         events=tuple(read_events(run.path / "log.jsonl")),
         details=details_of(run.bundle),
         recipe=recipe.to_yaml(),

@@ -23,7 +23,7 @@ class Outcome:
     err: str
 
 
-@pytest.fixture()
+@pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run one command as the terminal would."""
 
@@ -94,7 +94,6 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "a"
     with pytest.raises(SystemExit) as stop:
         main(["train", str(folder / "recipe.yaml"), "--out", str(out), "--quiet"])
-        raise SystemExit(0)
     assert not stop.value.code
     return out
 

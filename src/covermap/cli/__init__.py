@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: what follows the program's name; default: the process's own.
     """
     try:
-        build_app()(args=arguments)
+        build_app()(args=arguments, prog_name="covermap")
     except CovermapError as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         sys.exit(error.exit_code)

@@ -9,6 +9,7 @@ import typer
 
 from covermap.cli import common
 from covermap.errors import ConfigError
+from covermap.raster.writing import write_text_atomic
 
 EXAMPLES = """**Examples**
 
@@ -50,6 +51,9 @@ def command(
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a self-contained HTML report.")
     ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Imagery to show beside map and reference in the report.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the scores as JSON.")
     ] = None,
@@ -68,6 +72,8 @@ def command(
             field=field,
             legend=legend,
             reference_legend=reference_legend,
+            report=report,
+            imagery=image,
             progress=progress,
         )
     elif recipe is not None:
@@ -78,6 +84,7 @@ def command(
             split=split,
             tta=tta,
             overrides=tuple(assignments or ()),
+            report=report,
             progress=progress,
         )
     else:
@@ -86,7 +93,9 @@ def command(
             "or --recipe NAME --data DIR for a bundle"
         )
     common.say(result.text())
-    written = api.write_assessment(result, report=report, scores=out)
+    if out is not None:
+        write_text_atomic(out, result.json())
+    written = [path for path in (report, out) if path is not None]
     if written:
         common.wrote(*written)
     else:
