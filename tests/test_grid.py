@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covermap.grid import BlockPlan, TileGrid, Window, fit_core, ramp, reflect
+from covermap.grid import BlockPlan, TileGrid, Window, fit_core, ramp, reflect, reflect_into
 
 quick = settings(deadline=None)
 
@@ -68,6 +68,20 @@ class TestReflect:
     def test_empty_axis_is_refused(self):
         with pytest.raises(ValueError, match="at least 1 pixel"):
             reflect(0, 3, 0)
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(-20, 20), st.integers(-20, 20),
+    st.integers(1, 30), st.integers(1, 30),
+)  # fmt: skip
+def test_reflect_into_takes_each_pixel_from_its_reflection(h, w, row, col, height, width):
+    raster, extent = np.arange(2 * h * w).reshape(2, h, w), Window(0, 0, h, w)
+    seen = Window(row, col, height, width)
+    rows, cols = reflect(row, row + height, h), reflect(col, col + width, w)
+    top, left = rows.min(), cols.min()
+    source = Window(top, left, rows.max() + 1 - top, cols.max() + 1 - left)
+    found = reflect_into(raster[(slice(None), *source.slices)], source, seen, extent)
+    np.testing.assert_array_equal(found, raster[:, rows][:, :, cols])
 
 
 @given(st.integers(1, 200))

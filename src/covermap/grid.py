@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +110,38 @@ def reflect(start: int, stop: int, size: int) -> npt.NDArray[np.int64]:
     period = 2 * (size - 1)
     positions %= period  # non-negative in numpy
     return np.minimum(positions, period - positions)
+
+
+def reflect_into(
+    pixels: npt.NDArray[Any], source: Window, seen: Window, extent: Window
+) -> npt.NDArray[Any]:
+    """Fill a window that reaches outside a raster by reflection at the raster's edges.
+
+    Args:
+        pixels: (..., h, w) any dtype, what lies at `source`.
+        source: a window inside the raster that holds all that is reflected.
+        seen: the window to fill.
+        extent: the whole raster.
+
+    Returns:
+        (..., H, W) for `seen`, same dtype; a view where nothing needs reflection.
+    """
+    rows, cols = seen.relative_to(source).slices
+    if extent.row <= seen.row and seen.stop_row <= extent.stop_row:
+        pixels = pixels[..., rows, :]
+    else:
+        pixels = pixels[..., reflect(seen.row, seen.stop_row, extent.height) - source.row, :]
+    if extent.col <= seen.col and seen.stop_col <= extent.stop_col:
+        return pixels[..., cols]
+    positions = reflect(seen.col, seen.stop_col, extent.width) - source.col
+    # Picking columns one by one is slow, so only those outside the raster are.
+    left = min(max(0, -seen.col), seen.width)
+    right = max(left, min(seen.stop_col, extent.width) - seen.col)
+    out = np.empty((*pixels.shape[:-1], seen.width), pixels.dtype)
+    out[..., left:right] = pixels[..., cols.start + left : cols.start + right]
+    out[..., :left] = pixels[..., positions[:left]]
+    out[..., right:] = pixels[..., positions[right:]]
+    return out
 
 
 def ramp(length: int) -> npt.NDArray[np.float32]:
@@ -375,8 +408,21 @@ class BlockPlan:
             for col in range(first_col, last_col)
         ]
 
+    def seen_window(self, block: int) -> Window:
+        """What a block's tiles see together.
+
+        Args:
+            block: number of the block.
+
+        Returns:
+            A window that may reach outside the raster.
+        """
+        tiles = self.tiles(block)
+        first, last = self.grid.tile_window(tiles[0]), self.grid.tile_window(tiles[-1])
+        return Window(first.row, first.col, last.stop_row - first.row, last.stop_col - first.col)
+
     def read_window(self, block: int) -> Window:
-        """The part of the raster that a block's tiles see, reflections included.
+        """The part of the raster that fills `seen_window`, reflections included.
 
         Args:
             block: number of the block.
@@ -384,9 +430,8 @@ class BlockPlan:
         Returns:
             A window inside the raster.
         """
-        tiles = self.tiles(block)
-        first, last = self.grid.tile_window(tiles[0]), self.grid.tile_window(tiles[-1])
-        rows = reflect(first.row, last.stop_row, self.grid.height)
-        cols = reflect(first.col, last.stop_col, self.grid.width)
+        seen = self.seen_window(block)
+        rows = reflect(seen.row, seen.stop_row, self.grid.height)
+        cols = reflect(seen.col, seen.stop_col, self.grid.width)
         top, left = int(rows.min()), int(cols.min())
         return Window(top, left, int(rows.max()) + 1 - top, int(cols.max()) + 1 - left)

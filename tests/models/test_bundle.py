@@ -441,3 +441,10 @@ def test_the_schema_of_the_card_explains_itself() -> None:
     schema = BundleCard.model_json_schema()
     assert schema["additionalProperties"] is False
     assert schema["properties"]["gsd"]["description"] == "Metres per pixel."
+
+
+def test_others_can_read_a_bundle_as_any_new_file(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    path = make_bundle().save(tmp_path / "a.safetensors")
+    assert path.stat().st_mode == plain.stat().st_mode

@@ -133,7 +133,7 @@ def command(
         )
         if len(jobs) > 1:
             common.say(f"{target}:")
-        common.say(result.table())
+        common.say(result.areas.text())
         written += [result.path, *result.outputs.values()]
         if result.masked:
             incomplete.append(f"{target}: {len(result.masked)} corrupt blocks are nodata")

@@ -73,7 +73,10 @@ def write_tensors(
     path = Path(path)
     with atomic_path(path) as temporary:
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(dict(tensors), temporary, metadata=dict(metadata))
+            temporary.chmod(mode)  # safetensors makes files that only their owner can read
         except (SafetensorError, OSError) as error:
             raise OutputError(
                 f"{path}: cannot be written ({error}). Free disk space or choose another place."

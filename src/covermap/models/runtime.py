@@ -137,6 +137,7 @@ class Runtime:
         bands: number of input bands.
         classes: number of classes K.
         stride: image sides must be multiples of it, pixels.
+        minimum: shortest side of an image, pixels.
         bytes_per_pixel: memory that one pixel of input takes on its way, bytes, a rough estimate.
     """
 
@@ -187,6 +188,10 @@ class Runtime:
         self._network: Callable[..., Tensor] = (
             torch.compile(network, dynamic=False) if compiled else network
         )
+
+    def fit(self, side: int) -> int:
+        """The smallest side that the network takes and that is at least `side`, pixels."""
+        return max(self.minimum, -(-side // self.stride) * self.stride)
 
     def normalise(self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Tensor:
         """Normalise pixels as the bundle says.

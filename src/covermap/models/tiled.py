@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,9 +161,11 @@ def _predict_each(
             batch.halve(error)
             runtime.release_memory()
             continue
-        for position, tile in enumerate(now):
-            yield tile, logits[position]
         done += len(now)
+        waiting = deque(zip(now, logits, strict=False))
+        del cut, logits  # scores are large: nothing may keep them while the next are computed
+        while waiting:
+            yield waiting.popleft()
 
 
 def _cut(logits: Tensor, plan: BlockPlan, tile: int, part: Window) -> Tensor:
@@ -178,6 +181,7 @@ def _crop(
         core = plan.grid.core(tile)
         owned = _cut(logits, plan, tile, core)
         _reduce(owned, core.relative_to(window), out, logits_given=True)
+        del logits, owned
 
 
 def _blend(
@@ -200,11 +204,13 @@ def _blend(
             row = plan.grid.position(tile)[0]
             strip, band = _next_strip(strip, band, part, window, runtime, out)
         shares = torch.softmax(_cut(logits, plan, tile, part).float(), 0)
+        del logits
         inside = part.relative_to(footprint)
         shares *= torch.from_numpy(down[inside.slices[0], None]).to(shares.device)
         shares *= torch.from_numpy(across[None, inside.slices[1]]).to(shares.device)
         rows, cols = part.relative_to(band).slices
         strip[:, rows, cols] += shares
+        del shares
     if band is not None:
         _reduce(strip, band.relative_to(window), out, logits_given=False)
 

@@ -21,6 +21,7 @@ from covermap.errors import BandError, InputError, nearest
 from covermap.grid import Window
 from covermap.raster.gdal import MAX_READ_BYTES, gdal_settings, open_dataset
 from covermap.raster.mosaic import Piece, PieceFile
+from covermap.raster.stored import is_stored
 from covermap.raster.warping import warp_piece
 
 if TYPE_CHECKING:
@@ -79,6 +80,38 @@ class SceneReader:
         if len(once) < len(names):
             pixels = pixels[[once.index(name) for name in names]]
         return self._convert(pixels, valid, sources)
+
+    def is_empty(self, window: Window, bands: Sequence[str] | None = None) -> bool:
+        """Whether the files' own directories say that no pixel of a window is valid.
+
+        Args:
+            window: in pixels of the scene.
+            bands: names of the bands that would be read; all of them by default.
+
+        Returns:
+            True only where it is certain without reading: sparse files, and gaps in a mosaic.
+
+        Raises:
+            InputError: a file cannot be opened.
+        """
+        names = self.scene.bands if bands is None else tuple(bands)
+        with gdal_settings():
+            return not any(self._may_hold(piece, window, names) for piece in self.scene.pieces)
+
+    def _may_hold(self, piece: Piece, window: Window, names: Sequence[str]) -> bool:
+        place = piece.window.intersect(window)
+        if place is None or not set(names) & set(piece.names):
+            return False
+        if not piece.aligned:
+            return True
+        own = place.shift(-piece.window.row, -piece.window.col)
+        # A pixel is valid where all bands are, so one band that is left out settles it.
+        return all(
+            nodata is None or is_stored(self._dataset(file.path), index, own)
+            for file in piece.files
+            for name, index, nodata in zip(file.names, file.indexes, file.nodata, strict=True)
+            if name in names
+        )
 
     def _source(self, name: str) -> BandSource:
         if name not in self.scene.bands:
