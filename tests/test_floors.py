@@ -13,7 +13,7 @@ ORDER = (
     ("errors", "progress"),
     ("tables",),
     ("encoding", "ranges", "grid", "scores"),
-    ("legend", "sensors"),
+    ("legend", "sensors", "tiling"),
     ("raster",),
     ("data", "synth"),
     ("models",),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covermap.grid import BlockPlan, TileGrid, Window, fit_core, ramp, reflect, reflect_into
+from covermap.grid import Window, reflect, reflect_into
+from covermap.tiling import BlockPlan, TileGrid, fit_core, ramp
 
 quick = settings(deadline=None)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,3 +23,14 @@ def write_raster(path: Path, array: np.ndarray, left: float = 500_000, **profile
     ) as file:
         file.write(array)
     return path
+
+
+@contextmanager
+def logger_as_before() -> Iterator[None]:
+    """Commands set up logging for the whole process; other tests want it as it was."""
+    logger = logging.getLogger("covermap")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from cli_helpers import write_raster
+from cli_helpers import logger_as_before, write_raster
 
 from covermap.cli import main
 
@@ -21,6 +21,13 @@ class Outcome:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def clean_logger() -> Iterator[None]:
+    """Leave logging as it was."""
+    with logger_as_before():
+        yield
 
 
 @pytest.fixture
@@ -92,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory."""
     out = tmp_path_factory.mktemp("runs") / "a"
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit) as stop, logger_as_before():
         main(["train", str(folder / "recipe.yaml"), "--out", str(out), "--quiet"])
     assert not stop.value.code
     return out

@@ -26,7 +26,7 @@ def test_released_on_errors(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("pid", [2**22 - 7, psutil.Process().pid])
+@pytest.mark.parametrize("pid", [2**22 - 7, psutil.Process().pid], ids=["free", "in-use-again"])
 def test_lock_of_a_dead_process_is_taken_over(tmp_path, pid):
     # the second is a number in use again: the process that has it started later
     path = tmp_path / "lock"

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from mapping_helpers import make_identity, write_raster
 
 from covermap.errors import BandError, ConfigError
-from covermap.grid import BlockPlan, TileGrid
 from covermap.mapping.plan import choose_blocks, make_plan, match_bands
 from covermap.mapping.settings import MapSettings, resolve
 from covermap.models.bundle import BandNorm
 from covermap.raster.scene import open_scene
+from covermap.tiling import BlockPlan, TileGrid
 
 
 class TestChooseBlocks:

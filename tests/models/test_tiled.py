@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covermap.errors import ConfigError
-from covermap.grid import BlockPlan, TileGrid, reflect_into
+from covermap.grid import reflect_into
 from covermap.models.tiled import LAYERS, BatchSize, Prediction, predict_image, predict_tiles
+from covermap.tiling import BlockPlan, TileGrid
 
 QUICK = settings(deadline=None, max_examples=150)
 K = 5

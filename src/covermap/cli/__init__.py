@@ -29,11 +29,15 @@ def build_app() -> typer.Typer:
 
     @app.callback()
     def main_options(
-        version: bool = typer.Option(False, "--version", help="Show the version and leave."),
+        version: bool = typer.Option(
+            False,
+            "--version",
+            is_eager=True,
+            callback=_show_version,
+            help="Show the version and leave.",
+        ),
     ) -> None:
-        if version:
-            typer.echo(f"covermap {__version__}")
-            raise typer.Exit
+        """Options of the program itself."""
 
     for name in COMMANDS:
         module = import_module(f"covermap.cli.{name}_command")
@@ -42,6 +46,12 @@ def build_app() -> typer.Typer:
         else:
             app.command(name=name, epilog=module.EXAMPLES)(module.command)
     return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"covermap {__version__}")
+        raise typer.Exit
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -24,9 +24,10 @@ from covermap.data.placement import ClassSites, Placement, find_sites
 from covermap.data.reading import DEFAULT_CACHE, RecordReader
 from covermap.data.statistics import measure
 from covermap.errors import ConfigError
-from covermap.grid import TileGrid, Window, reflect
+from covermap.grid import Window, reflect
 from covermap.legend import IGNORE
 from covermap.progress import SILENT, Progress
+from covermap.tiling import TileGrid
 
 __all__ = ["EvaluationPatches", "RecordReader", "TrainingPatches", "item_generator"]
 

@@ -38,11 +38,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 64 << 20
 """GDAL's cache of decoded blocks while mapping."""
 
 WARM_UP_SIDE = 256
 """Side of the image that the network is warmed up with, pixels."""
+
+GIVE_BACK_EVERY = 16
+"""After the first and then every so many blocks unused memory goes back to the system."""
 
 WAITING_WRITES = 2
 """Predicted blocks that may wait for the writer."""
@@ -252,9 +255,9 @@ class _Run:
                 while len(writes) > WAITING_WRITES:
                     writes.popleft().result()
                 pixels = 0 if loaded.prepared is None else int(loaded.prepared[1].sum())
-                if pixels and not speed.pixels:
-                    heap.give_back()
                 task.advance(1, speed.note(pixels))
+                if pixels and speed.predicted % GIVE_BACK_EVERY == 1:
+                    heap.give_back()
             for write in writes:
                 write.result()
         finally:
@@ -305,21 +308,23 @@ class _Speed:
     """Speed and time left, from the blocks done so far.
 
     Attributes:
-        pixels: pixels classified so far.
+        predicted: blocks that the network saw.
     """
 
     def __init__(self, blocks: int, batch: BatchSize) -> None:
         self._start = time.perf_counter()
-        self._blocks, self._done, self.pixels = blocks, 0, 0
+        self._blocks, self._done, self._pixels = blocks, 0, 0
+        self.predicted = 0
         self._batch = batch
 
     def note(self, pixels: int) -> str:
         """Count a block of so many classified pixels, and say how it goes."""
         self._done += 1
-        self.pixels += pixels
+        self.predicted += pixels > 0
+        self._pixels += pixels
         seconds = max(time.perf_counter() - self._start, 1e-9)
         left = round(seconds / self._done * (self._blocks - self._done))
         return (
-            f"{self.pixels / seconds / 1e6:.2f} Mpx/s, {left // 60}:{left % 60:02d} left, "
+            f"{self._pixels / seconds / 1e6:.2f} Mpx/s, {left // 60}:{left % 60:02d} left, "
             f"batch {self._batch.value}"
         )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from covermap.errors import BandError, ConfigError, nearest
-from covermap.grid import BlockPlan, TileGrid, Window, fit_core
+from covermap.grid import Window
 from covermap.mapping.region import Region
 from covermap.mapping.settings import Resolved
 from covermap.raster.cog import TILE
 from covermap.raster.naming import find_band
+from covermap.tiling import BlockPlan, TileGrid, fit_core
 
 if TYPE_CHECKING:
     from covermap.models.bundle import Bundle

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from covermap.errors import ConfigError
-from covermap.grid import BlockPlan, TileGrid, Window, fit_core, reflect_into
+from covermap.grid import Window, reflect_into
 from covermap.models.runtime import Runtime
+from covermap.tiling import BlockPlan, TileGrid, fit_core
 
 logger = logging.getLogger(__name__)
 
