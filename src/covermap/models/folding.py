@@ -70,8 +70,7 @@ def fold_batch_norm(model: nn.Module, probe: Tensor) -> nn.Module:
         its scores.
     """
     with torch.no_grad():  # not inference mode: the folded weights are to be used outside it
-        expected = model(probe)
-        pairs = _find_pairs(model, probe)
+        expected, pairs = _find_pairs(model, probe)
         if not pairs:
             return model
         folded = copy.deepcopy(model)
@@ -87,8 +86,8 @@ def fold_batch_norm(model: nn.Module, probe: Tensor) -> nn.Module:
     return folded
 
 
-def _find_pairs(model: nn.Module, probe: Tensor) -> list[tuple[str, str]]:
-    """Names of convolutions and of the batch norms that alone use their outputs."""
+def _find_pairs(model: nn.Module, probe: Tensor) -> tuple[Tensor, list[tuple[str, str]]]:
+    """The scores, and names of convolutions and of the batch norms that alone use their outputs."""
     names = {module: name for name, module in model.named_modules()}
     uses = _Uses()
     outputs: dict[int, tuple[str, Tensor]] = {}  # holding the tensors keeps their ids unique
@@ -114,12 +113,13 @@ def _find_pairs(model: nn.Module, probe: Tensor) -> list[tuple[str, str]]:
     ]
     try:
         with uses:
-            model(probe)
+            scores = model(probe)
     finally:
         for hook in hooks:
             hook.remove()
     once = {name for key, (name, _) in outputs.items() if uses.count[key] == 1 == calls[name]}
-    return [(conv, norm) for norm, conv in fed.items() if conv in once and calls[norm] == 1]
+    pairs = [(conv, norm) for norm, conv in fed.items() if conv in once and calls[norm] == 1]
+    return scores, pairs
 
 
 def _is_conv(module: nn.Module) -> bool:
