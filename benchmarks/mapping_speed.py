@@ -28,7 +28,7 @@ from landscape import BANDS, make_bundle, strip, write_scene
 from rasterio.windows import Window
 
 from covermap.mapping.heap import steady_heap
-from covermap.mapping.local import map_scene
+from covermap.mapping.local import HEAP_SLACK, map_scene
 from covermap.mapping.plan import make_plan
 from covermap.mapping.predict import prepare_block
 from covermap.mapping.read import read_block
@@ -130,10 +130,9 @@ def time_bare(watch: Stopwatch, runtime: Runtime, tiles: list[Any], name: str) -
         for tile in tiles:
             runtime.predict_logits(tile)
 
-    with steady_heap() as heap:
-        height, width = tiles[0].shape[-2:]
+    height, width = tiles[0].shape[-2:]
+    with steady_heap(int(HEAP_SLACK * height * width * runtime.bytes_per_pixel)):
         warm = runtime.warm_up(1, height, width)
-        heap.give_back()
         if "compiled" in name:
             watch.rows.append((f"(compiling, {name})", warm, warm))
         return watch.run(f"bare network, {name}", forward)

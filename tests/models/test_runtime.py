@@ -73,14 +73,11 @@ class TestRuntime:
         assert runtime.fit_batch(64, 64) == 16
         assert runtime.fit_batch(2304, 2304) == 1
 
-    def test_memory_estimate_counts_the_largest_activation(self, make_bundle):
-        network = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 40, 3, stride=2, padding=1), torch.nn.Conv2d(40, 5, 1)
-        )
-        assert module.largest_activation(network, torch.zeros(2, 3, 8, 8)) == 40 / 4
-        # the network of one pixel at a time has as many scores as bands
-        runtime = Runtime(make_bundle())
-        assert runtime.bytes_per_pixel == 3 * 4 * module.LIVE_ACTIVATIONS
+    def test_memory_is_known_before_it_is_needed(self, make_bundle, monkeypatch):
+        # three bands in, three scores out, one pixel at a time
+        assert Runtime(make_bundle()).bytes_per_pixel == 4 * (3 + 3)
+        monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
+        assert Runtime(make_bundle(), precision="bfloat16").bytes_per_pixel == 2 * (3 + 3)
 
     def test_compiling_without_a_compiler_is_refused(self, make_bundle, monkeypatch):
         monkeypatch.setattr(module.shutil, "which", lambda name: None)

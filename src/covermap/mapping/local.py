@@ -18,7 +18,7 @@ from torch import Tensor
 
 from covermap.errors import InputError, OutputError
 from covermap.mapping.fingerprint import describe_job
-from covermap.mapping.heap import Heap, steady_heap
+from covermap.mapping.heap import steady_heap
 from covermap.mapping.journal import Journal, Record, open_journal
 from covermap.mapping.plan import MapPlan, make_plan
 from covermap.mapping.predict import predict_prepared, prepare_block
@@ -41,11 +41,8 @@ logger = logging.getLogger(__name__)
 CACHE_BYTES = 64 << 20
 """GDAL's cache of decoded blocks while mapping."""
 
-WARM_UP_SIDE = 256
-"""Side of the image that the network is warmed up with, pixels."""
-
-GIVE_BACK_EVERY = 16
-"""After the first and then every so many blocks unused memory goes back to the system."""
+HEAP_SLACK = 1.4
+"""Room for activations in the heap, in times of what is alive at once: gaps between them count."""
 
 WAITING_WRITES = 2
 """Predicted blocks that may wait for the writer."""
@@ -227,24 +224,23 @@ class _Run:
         readers = ThreadReaders(self.scene)
         before = self.batch.value
         try:
-            with steady_heap() as heap:
-                self._warm_up()
+            with steady_heap(self._reserve()):
+                if self.resolved.compile:
+                    self.compile_seconds = self.runtime.warm_up(self.batch.value, *self.tile)
                 with progress.task("mapping", total=len(inside)) as task:
-                    self._pipeline(inside, readers, task, heap)
+                    self._pipeline(inside, readers, task)
         finally:
             readers.close()
         if self.batch.value != before:
             self.journal.set_batch(self.batch.value)
 
-    def _warm_up(self) -> None:
-        """Let what the network keeps for good be allocated before the large buffers come."""
-        if self.resolved.compile:
-            self.compile_seconds = self.runtime.warm_up(self.batch.value, *self.tile)
-        else:
-            side = min(WARM_UP_SIDE, *self.tile)
-            self.runtime.warm_up(1, self.runtime.fit(side), self.runtime.fit(side))
+    def _reserve(self) -> int:
+        """Memory to keep in the heap for activations, bytes."""
+        height, width = self.tile
+        tiles = height * width * self.batch.value * self.runtime.bytes_per_pixel
+        return int(min(HEAP_SLACK * tiles, free_memory(torch.device("cpu")) / 2))
 
-    def _pipeline(self, blocks: list[int], readers: ThreadReaders, task: Task, heap: Heap) -> None:
+    def _pipeline(self, blocks: list[int], readers: ThreadReaders, task: Task) -> None:
         speed = _Speed(len(blocks), self.batch)
         writes: deque[Future[None]] = deque()
         pool = ThreadPoolExecutor(self.threads, "covermap-read")
@@ -256,8 +252,6 @@ class _Run:
                     writes.popleft().result()
                 pixels = 0 if loaded.prepared is None else int(loaded.prepared[1].sum())
                 task.advance(1, speed.note(pixels))
-                if pixels and speed.predicted % GIVE_BACK_EVERY == 1:
-                    heap.give_back()
             for write in writes:
                 write.result()
         finally:
@@ -305,22 +299,16 @@ class _Run:
 
 
 class _Speed:
-    """Speed and time left, from the blocks done so far.
-
-    Attributes:
-        predicted: blocks that the network saw.
-    """
+    """Speed and time left, from the blocks done so far."""
 
     def __init__(self, blocks: int, batch: BatchSize) -> None:
         self._start = time.perf_counter()
         self._blocks, self._done, self._pixels = blocks, 0, 0
-        self.predicted = 0
         self._batch = batch
 
     def note(self, pixels: int) -> str:
         """Count a block of so many classified pixels, and say how it goes."""
         self._done += 1
-        self.predicted += pixels > 0
         self._pixels += pixels
         seconds = max(time.perf_counter() - self._start, 1e-9)
         left = round(seconds / self._done * (self._blocks - self._done))

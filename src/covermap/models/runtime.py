@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from covermap.errors import ConfigError, nearest
 from covermap.models.folding import fold_batch_norm
+from covermap.models.memory import peak_memory
 from covermap.models.segmenter import Context
 from covermap.models.tta import check_tta, predict_d4
 
@@ -28,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16")
 """Number formats that networks can be run in."""
-
-LIVE_ACTIVATIONS = 4
-"""How many tensors as large as a network's largest one are taken to be alive at once."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -138,7 +136,7 @@ class Runtime:
         classes: number of classes K.
         stride: image sides must be multiples of it, pixels.
         minimum: shortest side of an image, pixels.
-        bytes_per_pixel: memory that one pixel of input takes on its way, bytes, a rough estimate.
+        bytes_per_pixel: memory of the activations alive at once for a pixel of input, bytes.
     """
 
     def __init__(
@@ -179,10 +177,10 @@ class Runtime:
         self.minimum = model.minimum
         probe = _probe(model)
         network: nn.Module = copy.deepcopy(model).eval()
-        width = 4 if self.precision == "float32" else 2
-        self.bytes_per_pixel = largest_activation(network, probe) * width * LIVE_ACTIVATIONS
         if fold:
             network = fold_batch_norm(network, probe)
+        share = 1.0 if self.precision == "float32" else 0.5
+        self.bytes_per_pixel = peak_memory(network, probe) * share
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         network = network.to(self.device).to(memory_format=self._layout)
         self._network: Callable[..., Tensor] = (
@@ -270,30 +268,3 @@ def _probe(model: Any) -> Tensor:
     side = model.fit(max(64, 2 * model.stride))
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, model.bands, side, side, generator=generator)
-
-
-def largest_activation(model: nn.Module, probe: Tensor) -> float:
-    """Numbers per input pixel in the largest output of any layer.
-
-    Args:
-        model: a network in evaluation mode.
-        probe: (B, C, H, W) float32.
-
-    Returns:
-        Numbers per pixel, at least the number of bands.
-    """
-    largest = probe.numel()
-
-    def look(module: nn.Module, args: object, output: object) -> None:
-        nonlocal largest
-        if isinstance(output, Tensor):
-            largest = max(largest, output.numel())
-
-    hooks = [module.register_forward_hook(look) for module in model.modules()]
-    try:
-        with torch.no_grad():
-            model(probe)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return largest / (probe.shape[0] * probe.shape[-2] * probe.shape[-1])
