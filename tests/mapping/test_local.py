@@ -16,9 +16,10 @@ from rasterio.windows import Window as GdalWindow
 
 from covermap.errors import BandError, ConfigError, InputError, OutputError
 from covermap.grid import Window
-from covermap.mapping import local
+from covermap.mapping import loading
 from covermap.mapping.journal import job_folder
-from covermap.mapping.local import blocks_in_flight, map_scene
+from covermap.mapping.loading import blocks_in_flight
+from covermap.mapping.local import map_scene
 from covermap.mapping.plan import make_plan
 from covermap.mapping.settings import MapSettings, resolve
 from covermap.models.bundle import BandNorm, Bundle
@@ -394,8 +395,8 @@ class TestRegion:
             windows.append(plan.window(block))
             return original(source, plan, block)
 
-        original = local.read_block
-        monkeypatch.setattr(local, "read_block", read_and_tell)
+        original = loading.read_block
+        monkeypatch.setattr(loading, "read_block", read_and_tell)
         map_scene(identity, open_scene(path), target, replace(SMALL, region=region))
         inside = np.zeros(pixels.shape, bool)
         inside[10:20, 20:30] = True
@@ -426,8 +427,8 @@ def test_what_a_sparse_file_leaves_out_is_not_read(identity, tmp_path, target, m
         windows.append(plan.window(block))
         return original(source, plan, block)
 
-    original = local.read_block
-    monkeypatch.setattr(local, "read_block", read_and_tell)
+    original = loading.read_block
+    monkeypatch.setattr(loading, "read_block", read_and_tell)
     map_scene(identity, open_scene(path), target, SMALL)
     expected = np.full((64, 64), 255, np.uint8)
     expected[20:23, 40:43] = 10 + 3 * 5

@@ -7,28 +7,25 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from covermap.errors import InputError, OutputError
+from covermap.errors import OutputError
 from covermap.mapping.fingerprint import describe_job
 from covermap.mapping.heap import steady_heap
 from covermap.mapping.journal import Journal, Record, open_journal
+from covermap.mapping.loading import Loaded, Loader, blocks_in_flight
 from covermap.mapping.plan import MapPlan, make_plan
-from covermap.mapping.predict import predict_prepared, prepare_block
-from covermap.mapping.read import ThreadReaders, read_block
+from covermap.mapping.predict import predict_prepared
 from covermap.mapping.region import read_region
 from covermap.mapping.result import MapResult, MaskedWindow
 from covermap.mapping.settings import MapSettings, Resolved, reader_threads, resolve
 from covermap.mapping.write import assemble, map_tags, output_paths, write_block
 from covermap.models.runtime import Runtime, free_memory
-from covermap.models.tiled import BatchSize
+from covermap.models.tiled import BatchSize, Prediction
 from covermap.progress import SILENT, Progress, Task
 from covermap.raster.gdal import gdal_env
 
@@ -46,14 +43,6 @@ HEAP_SLACK = 1.4
 
 WAITING_WRITES = 2
 """Predicted blocks that may wait for the writer."""
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A block made ready by a reader: pixels, or nothing wanted, or why it could not be read."""
-
-    prepared: tuple[Tensor, npt.NDArray[np.bool_]] | None = None
-    error: str = ""
 
 
 def map_scene(
@@ -135,26 +124,6 @@ def _masked(journal: Journal, plan: MapPlan) -> tuple[MaskedWindow, ...]:
     )
 
 
-def blocks_in_flight(plan: MapPlan, scene: Scene, most: int, free: int) -> int:
-    """How many blocks to hold at once, from free memory: a quarter of it, for their pixels.
-
-    Args:
-        plan: the plan.
-        scene: what is mapped.
-        most: how many are of use.
-        free: free memory, bytes.
-
-    Returns:
-        1 … `most`.
-    """
-    height, width = plan.blocks.block
-    margin = plan.blocks.grid.margin
-    pixels = min(height + 2 * margin, scene.height) * min(width + 2 * margin, scene.width)
-    per_band = np.dtype(scene.dtype).itemsize + np.dtype(np.float32).itemsize
-    size = pixels * (len(plan.bands) * per_band + 2)
-    return max(1, min(most, free // 4 // size))
-
-
 class _Run:
     """One run of a job: the pipeline from imagery to the journal."""
 
@@ -167,28 +136,18 @@ class _Run:
         settings: MapSettings,
         journal: Journal,
     ) -> None:
-        self.scene, self.plan, self.resolved, self.journal = scene, plan, resolved, journal
-        self.mask_errors = settings.on_error == "mask"
+        self.bundle, self.scene, self.plan = bundle, scene, plan
+        self.resolved, self.settings, self.journal = resolved, settings, journal
         self.network_seconds = self.compile_seconds = 0.0
         finished = journal.verify(plan.outputs)
         self.resumed = len(finished)
         self.todo = [block for block in plan.blocks if block not in finished]
-        self.runtime = Runtime(
-            bundle,
-            precision=resolved.precision,
-            device=settings.device,
-            tta=resolved.tta,
-            compiled=resolved.compile,
-        )
         self.tile = plan.blocks.grid.tile
-        known = journal.job.get("batch")
-        self.batch = BatchSize(settings.batch or known or self.runtime.fit_batch(*self.tile))
-        if known != self.batch.value:
-            journal.set_batch(self.batch.value)
+        self.batch: int | None = settings.batch or journal.job.get("batch")
         self.threads = reader_threads(settings)
         # On a CPU the network is slow and shares the processors with the readers: one block ahead
         # of it is enough.
-        most = 2 if self.runtime.device.type == "cpu" else self.threads + 1
+        most = 2 if resolved.device == "cpu" else self.threads + 1
         self.in_flight = settings.blocks_in_flight or blocks_in_flight(
             plan, scene, most, free_memory(torch.device("cpu"))
         )
@@ -199,20 +158,13 @@ class _Run:
             **asdict(self.resolved),
             "tile": self.tile,
             "block": self.plan.blocks.block,
-            "batch": self.batch.value,
+            "batch": self.batch,
             "blocks_in_flight": self.in_flight,
             "threads": self.threads,
         }
 
     def predict(self, progress: Progress) -> None:
         """Bring every block that is not done into the journal."""
-        logger.info(
-            "%d blocks of %d × %d pixels (%d done before), tiles of %d × %d with a margin of %d, "
-            "%s, %s, batches of %d, %d blocks in flight, %d readers",
-            len(self.plan), *self.plan.blocks.block, self.resumed, *self.tile,
-            self.resolved.margin, self.resolved.blend, self.resolved.precision, self.batch.value,
-            self.in_flight, self.threads,
-        )  # fmt: skip
         inside = []
         for block in self.todo:
             if self.plan.is_outside(block):
@@ -221,81 +173,94 @@ class _Run:
                 inside.append(block)
         if not inside:
             return
-        readers = ThreadReaders(self.scene)
-        before = self.batch.value
-        try:
-            with steady_heap(self._reserve()):
+        with Loader(
+            self.scene,
+            self.plan,
+            self.bundle,
+            threads=self.threads,
+            in_flight=self.in_flight,
+            mask_errors=self.settings.on_error == "mask",
+        ) as loader:
+            loads = loader.start(inside)  # reads while the network is made ready
+            runtime = self._make_runtime()
+            batch = BatchSize(self.batch or runtime.fit_batch(*self.tile))
+            self._keep(batch)
+            self._tell(batch)
+            with steady_heap(self._reserve(runtime, batch)):
                 if self.resolved.compile:
-                    self.compile_seconds = self.runtime.warm_up(self.batch.value, *self.tile)
+                    self.compile_seconds = runtime.warm_up(batch.value, *self.tile)
                 with progress.task("mapping", total=len(inside)) as task:
-                    self._pipeline(inside, readers, task)
-        finally:
-            readers.close()
-        if self.batch.value != before:
-            self.journal.set_batch(self.batch.value)
+                    self._pipeline(loads, runtime, batch, _Speed(len(inside), batch), task)
+            self._keep(batch)
 
-    def _reserve(self) -> int:
+    def _make_runtime(self) -> Runtime:
+        return Runtime(
+            self.bundle,
+            precision=self.resolved.precision,
+            device=self.settings.device,
+            tta=self.resolved.tta,
+            compiled=self.resolved.compile,
+        )
+
+    def _keep(self, batch: BatchSize) -> None:
+        """Note the batch in the journal, so that a restart gives the same bytes."""
+        self.batch = batch.value
+        if self.journal.job.get("batch") != batch.value:
+            self.journal.set_batch(batch.value)
+
+    def _tell(self, batch: BatchSize) -> None:
+        logger.info(
+            "%d blocks of %d × %d pixels (%d done before), tiles of %d × %d with a margin of %d, "
+            "%s, %s, batches of %d, %d blocks in flight, %d readers",
+            len(self.plan), *self.plan.blocks.block, self.resumed, *self.tile,
+            self.resolved.margin, self.resolved.blend, self.resolved.precision, batch.value,
+            self.in_flight, self.threads,
+        )  # fmt: skip
+
+    def _reserve(self, runtime: Runtime, batch: BatchSize) -> int:
         """Memory to keep in the heap for activations, bytes."""
+        if runtime.device.type != "cpu":
+            return 0
         height, width = self.tile
-        tiles = height * width * self.batch.value * self.runtime.bytes_per_pixel
-        return int(min(HEAP_SLACK * tiles, free_memory(torch.device("cpu")) / 2))
+        tiles = height * width * batch.value * runtime.bytes_per_pixel
+        return int(min(HEAP_SLACK * tiles, free_memory(runtime.device) / 2))
 
-    def _pipeline(self, blocks: list[int], readers: ThreadReaders, task: Task) -> None:
-        speed = _Speed(len(blocks), self.batch)
+    def _pipeline(
+        self,
+        loads: Iterator[Loaded],
+        runtime: Runtime,
+        batch: BatchSize,
+        speed: _Speed,
+        task: Task,
+    ) -> None:
+        """Predict blocks as they come, and hand them to the writer's thread."""
         writes: deque[Future[None]] = deque()
-        pool = ThreadPoolExecutor(self.threads, "covermap-read")
-        writer = ThreadPoolExecutor(1, "covermap-write")
-        try:
-            for block, loaded in self._load(blocks, readers, pool):
-                writes.append(self._finish(block, loaded, writer))
+        with ThreadPoolExecutor(1, "covermap-write") as writer:
+            for loaded in loads:
+                prediction = self._predict_one(loaded, runtime, batch)
+                writes.append(writer.submit(self._write_one, loaded, prediction))
                 while len(writes) > WAITING_WRITES:
                     writes.popleft().result()
                 pixels = 0 if loaded.prepared is None else int(loaded.prepared[1].sum())
+                del loaded, prediction  # large: not to be kept while the next is waited for
                 task.advance(1, speed.note(pixels))
             for write in writes:
                 write.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            writer.shutdown()
 
-    def _load(
-        self, blocks: list[int], readers: ThreadReaders, pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[int, _Loaded]]:
-        """Blocks in order, each made ready by a reader while those before it are predicted."""
-        waiting: deque[tuple[int, Future[_Loaded]]] = deque()
-        for block in blocks:
-            waiting.append((block, pool.submit(self._load_one, readers, block)))
-            if len(waiting) == self.in_flight:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
+    def _predict_one(self, loaded: Loaded, runtime: Runtime, batch: BatchSize) -> Prediction | None:
+        if loaded.prepared is None:
+            return None
+        start = time.perf_counter()
+        prediction = predict_prepared(runtime, *loaded.prepared, self.plan, loaded.block, batch)
+        self.network_seconds += time.perf_counter() - start
+        return prediction
 
-    def _load_one(self, readers: ThreadReaders, block: int) -> _Loaded:
-        reader = readers.get()
-        try:
-            if reader.is_empty(self.plan.window(block), self.plan.bands):
-                return _Loaded()
-            pixels, valid = read_block(reader, self.plan, block)
-        except InputError as error:
-            if not self.mask_errors:
-                raise
-            return _Loaded(error=str(error))
-        return _Loaded(prepare_block(self.runtime, pixels, valid, self.plan, block))
-
-    def _finish(self, block: int, loaded: _Loaded, writer: ThreadPoolExecutor) -> Future[None]:
-        """Predict a block and hand it to the writer."""
+    def _write_one(self, loaded: Loaded, prediction: Prediction | None) -> None:
         if loaded.error:
-            logger.warning("block %d is left as nodata: %s", block, loaded.error)
-            return writer.submit(self.journal.finish, Record(block, "masked", loaded.error))
-        prediction = None
-        if loaded.prepared is not None:
-            start = time.perf_counter()
-            prediction = predict_prepared(
-                self.runtime, *loaded.prepared, self.plan, block, self.batch
-            )
-            self.network_seconds += time.perf_counter() - start
-        return writer.submit(write_block, self.journal, self.plan, block, prediction)
+            logger.warning("block %d is left as nodata: %s", loaded.block, loaded.error)
+            self.journal.finish(Record(loaded.block, "masked", loaded.error))
+        else:
+            write_block(self.journal, self.plan, loaded.block, prediction)
 
 
 class _Speed:

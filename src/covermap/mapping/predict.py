@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,13 @@ from covermap.grid import reflect_into
 from covermap.mapping.plan import MapPlan
 from covermap.models.runtime import Runtime
 from covermap.models.tiled import BatchSize, Prediction, predict_tiles
+
+
+class Normaliser(Protocol):
+    """Something that normalises pixels: a bundle or a runtime."""
+
+    def normalise(self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Tensor:
+        """Turn (C, H, W) pixels and (H, W) validity into (C, H, W) float32, 0 where invalid."""
 
 
 def wanted_pixels(valid: npt.NDArray[np.bool_], plan: MapPlan, block: int) -> npt.NDArray[np.bool_]:
@@ -34,7 +41,7 @@ def wanted_pixels(valid: npt.NDArray[np.bool_], plan: MapPlan, block: int) -> np
 
 
 def prepare_block(
-    runtime: Runtime,
+    normaliser: Normaliser,
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
     plan: MapPlan,
@@ -43,7 +50,7 @@ def prepare_block(
     """Reflect a block at the raster's edge and normalise it; done in the reader's thread.
 
     Args:
-        runtime: the network.
+        normaliser: the bundle or runtime.
         pixels: (C, h, w) as from `read_block`.
         valid: (h, w) bool as from `read_block`.
         plan: the plan.
@@ -58,7 +65,7 @@ def prepare_block(
         return None
     source, seen = plan.blocks.read_window(block), plan.blocks.seen_window(block)
     whole = plan.blocks.grid.extent
-    return runtime.normalise(
+    return normaliser.normalise(
         reflect_into(pixels, source, seen, whole), reflect_into(valid, source, seen, whole)
     ), wanted
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from covermap.grid import Window
 from covermap.mapping.plan import MapPlan
-
-if TYPE_CHECKING:
-    from covermap.raster.reading import SceneReader
-    from covermap.raster.scene import Scene
 
 
 class Source(Protocol):
@@ -44,30 +38,3 @@ def read_block(
         InputError: the imagery cannot be read there.
     """
     return source.read(plan.blocks.read_window(block), plan.bands)
-
-
-class ThreadReaders:
-    """One open reader of a scene per thread, since GDAL datasets are not for sharing."""
-
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._own = threading.local()
-        self._stack = ExitStack()
-        self._lock = threading.Lock()
-
-    def get(self) -> SceneReader:
-        """The reader of the calling thread.
-
-        Raises:
-            InputError: a file cannot be opened.
-        """
-        reader: SceneReader | None = getattr(self._own, "reader", None)
-        if reader is None:
-            with self._lock:
-                reader = self._stack.enter_context(self._scene.reader())
-            self._own.reader = reader
-        return reader
-
-    def close(self) -> None:
-        """Close all readers; call it once their threads are done."""
-        self._stack.close()
