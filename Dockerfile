@@ -8,9 +8,9 @@ FROM ${BASE}
 RUN if ! command -v python3 >/dev/null || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then \
       apt-get update && apt-get install -y --no-install-recommends python3 python3-venv python3-pip \
       && rm -rf /var/lib/apt/lists/*; fi
-RUN if ! command -v g++ >/dev/null || ! command -v make >/dev/null; then \
-      apt-get update && apt-get install -y --no-install-recommends g++ make \
-      && rm -rf /var/lib/apt/lists/*; fi
+# rasterio's wheels take libexpat from the system; g++ serves --compile.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make libexpat1 \
+    && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/covermap
 COPY pyproject.toml requirements.lock Makefile README.md LICENSE ./
