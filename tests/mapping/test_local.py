@@ -303,6 +303,8 @@ class Slow:
 def run():
     map_scene(bundle, scene, target, settings, Slow())
 
+# Once beforehand, so that what is loaded on first use is there in every child.
+map_scene(bundle, scene, folder / "warm" / "map.tif", settings)
 rng, kills, kept = random.Random(0), 0, 0
 while True:
     child = os.fork()
