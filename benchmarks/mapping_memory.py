@@ -49,7 +49,7 @@ def main() -> None:
     """Map each size in a process of its own and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 16384, 131072])
-    parser.add_argument("--tile", type=int, default=2304)
+    parser.add_argument("--tile", type=int, default=1664)
     parser.add_argument("--margin", type=int, default=128)
     parser.add_argument("--one", nargs=3, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

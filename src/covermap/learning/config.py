@@ -107,7 +107,7 @@ class SupervisedConfig:
     seed: int = 0
     recipe: str = ""
     licence: str = ""
-    tile: int = 2304
+    tile: int = 1664
     margin: int = 128
     blend: Literal["crop", "cosine"] = "crop"
     map_precision: Literal["float32", "bfloat16"] = "float32"

@@ -1,86 +1,75 @@
 """Keeping large buffers inside the process between the layers of a network.
 
 glibc maps every large buffer anew and unmaps it when freed, so a network on a CPU spends up to a
-third of its time in page faults for activations. While a map is made, a part of the heap as large
-as the activations is set aside: buffers that fit are taken from it and stay there when freed, and
-those that do not are mapped as ever, so memory stays bounded.
+third of its time in page faults for activations. While a map is made, the heap grows with the
+first tiles and keeps what is freed; then it is settled: buffers that fit into free parts of it are
+taken from there, and others are mapped as ever, so memory stays bounded.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Parameter numbers of mallopt(3), and of madvise(2) to make pages ready (Linux 5.14).
+# Parameter numbers of mallopt(3).
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 _MMAP_MAX = -4
-_MADV_POPULATE_WRITE = 23
 
 _NEVER = -1  # read as the largest number
 _USUAL_MAPS = 65536
 _SMALL = 1 << 20
 """Buffers below this always come from the heap."""
+_NURSERY = 32 << 20
+"""A free part that fits small things better than what large buffers leave. What stays, such as
+prepared kernels, goes there and does not cut the rest into pieces."""
 
 # What glibc itself settles on once a program frees large buffers (mallopt(3), M_MMAP_THRESHOLD).
 _USUAL = {_MMAP_MAX: _USUAL_MAPS, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
 
 
 @contextmanager
-def steady_heap(reserve: int) -> Iterator[bool]:
-    """Keep up to so much freed memory in the process while the context lasts.
+def steady_heap(wanted: bool = True) -> Iterator[Callable[[], None]]:
+    """Keep freed memory in the process while the context lasts.
 
-    It takes effect in the main thread, whose buffers come from the heap; those of other threads
-    are mapped anyway.
+    It takes effect in the main thread, whose buffers come from the heap. Only where the C library
+    is glibc; elsewhere nothing changes.
 
     Args:
-        reserve: memory to set aside, bytes.
+        wanted: False to leave everything as it is.
 
     Yields:
-        Whether it could be arranged: on Linux with glibc. Elsewhere nothing changes.
+        A function to call when the network has run a few times: from then on the heap no longer
+        grows for large buffers.
     """
-    libc = _glibc()
+    libc = _glibc() if wanted else None
     if libc is None:
-        yield False
+        yield _nothing
         return
     libc.mallopt(_TRIM_THRESHOLD, _NEVER)
     libc.mallopt(_MMAP_MAX, 0)
-    ready = _grow(libc, reserve)
-    # A free part of the heap that is large enough is always preferred to a map.
-    libc.mallopt(_MMAP_THRESHOLD, _SMALL)
-    libc.mallopt(_MMAP_MAX, _USUAL_MAPS)
+    nursery, fence = libc.malloc(_NURSERY), libc.malloc(1)
+    libc.free(nursery)
+
+    def settle() -> None:
+        # A free part of the heap that is large enough is always preferred to a map.
+        libc.mallopt(_MMAP_THRESHOLD, _SMALL)
+        libc.mallopt(_MMAP_MAX, _USUAL_MAPS)
+
     try:
-        yield True
+        yield settle
     finally:
-        ready.join()
+        libc.free(fence)
         for parameter, value in _USUAL.items():
             libc.mallopt(parameter, value)
         libc.malloc_trim(0)
 
 
-def _grow(libc: Any, size: int) -> threading.Thread:
-    """Enlarge the heap by one free part; its pages are made ready beside what follows.
-
-    All at once that takes a third of the time of a fault for each page, and it changes nothing in
-    pages that are in use already.
-    """
-    page = mmap.PAGESIZE
-    place = libc.malloc(size) or 0
-    start, stop = -(-place // page) * page, (place + size) // page * page
-    thread = threading.Thread(
-        target=libc.madvise, args=(start, max(0, stop - start), _MADV_POPULATE_WRITE)
-    )
-    if place:
-        libc.free(place)
-    else:
-        thread = threading.Thread(target=lambda: None)
-    thread.start()
-    return thread
+def _nothing() -> None:
+    pass
 
 
 def _glibc() -> Any:
@@ -96,5 +85,4 @@ def _glibc() -> Any:
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.malloc_trim.argtypes = [ctypes.c_size_t]
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return libc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 CACHE_BYTES = 64 << 20
 """GDAL's cache of decoded blocks while mapping."""
 
-HEAP_SLACK = 1.4
-"""Room for activations in the heap, in times of what is alive at once: gaps between them count."""
+HEAP_ROUNDS = 2
+"""Blocks after which the heap is as large as the network needs it."""
 
 WAITING_WRITES = 2
 """Predicted blocks that may wait for the writer."""
@@ -186,11 +186,14 @@ class _Run:
             batch = BatchSize(self.batch or runtime.fit_batch(*self.tile))
             self._keep(batch)
             self._tell(batch)
-            with steady_heap(self._reserve(runtime, batch)):
+            with (
+                steady_heap(runtime.device.type == "cpu") as settle,
+                progress.task("mapping", total=len(inside)) as task,
+            ):
                 if self.resolved.compile:
                     self.compile_seconds = runtime.warm_up(batch.value, *self.tile)
-                with progress.task("mapping", total=len(inside)) as task:
-                    self._pipeline(loads, runtime, batch, _Speed(len(inside), batch), task)
+                watch = _Watch(len(inside), batch, task, settle)
+                self._pipeline(loads, runtime, batch, watch)
             self._keep(batch)
 
     def _make_runtime(self) -> Runtime:
@@ -217,21 +220,12 @@ class _Run:
             self.in_flight, self.threads,
         )  # fmt: skip
 
-    def _reserve(self, runtime: Runtime, batch: BatchSize) -> int:
-        """Memory to keep in the heap for activations, bytes."""
-        if runtime.device.type != "cpu":
-            return 0
-        height, width = self.tile
-        tiles = height * width * batch.value * runtime.bytes_per_pixel
-        return int(min(HEAP_SLACK * tiles, free_memory(runtime.device) / 2))
-
     def _pipeline(
         self,
         loads: Iterator[Loaded],
         runtime: Runtime,
         batch: BatchSize,
-        speed: _Speed,
-        task: Task,
+        watch: _Watch,
     ) -> None:
         """Predict blocks as they come, and hand them to the writer's thread."""
         writes: deque[Future[None]] = deque()
@@ -243,7 +237,7 @@ class _Run:
                     writes.popleft().result()
                 pixels = 0 if loaded.prepared is None else int(loaded.prepared[1].sum())
                 del loaded, prediction  # large: not to be kept while the next is waited for
-                task.advance(1, speed.note(pixels))
+                watch.note(pixels)
             for write in writes:
                 write.result()
 
@@ -263,21 +257,28 @@ class _Run:
             write_block(self.journal, self.plan, loaded.block, prediction)
 
 
-class _Speed:
-    """Speed and time left, from the blocks done so far."""
+class _Watch:
+    """Watches the blocks go by: tells speed and time left, and settles the heap."""
 
-    def __init__(self, blocks: int, batch: BatchSize) -> None:
+    def __init__(
+        self, blocks: int, batch: BatchSize, task: Task, settle: Callable[[], None]
+    ) -> None:
         self._start = time.perf_counter()
-        self._blocks, self._done, self._pixels = blocks, 0, 0
-        self._batch = batch
+        self._blocks, self._done, self._predicted, self._pixels = blocks, 0, 0, 0
+        self._batch, self._task, self._settle = batch, task, settle
 
-    def note(self, pixels: int) -> str:
+    def note(self, pixels: int) -> None:
         """Count a block of so many classified pixels, and say how it goes."""
         self._done += 1
         self._pixels += pixels
+        if pixels:
+            self._predicted += 1
+            if self._predicted == HEAP_ROUNDS:
+                self._settle()
         seconds = max(time.perf_counter() - self._start, 1e-9)
         left = round(seconds / self._done * (self._blocks - self._done))
-        return (
+        self._task.advance(
+            1,
             f"{self._pixels / seconds / 1e6:.2f} Mpx/s, {left // 60}:{left % 60:02d} left, "
-            f"batch {self._batch.value}"
+            f"batch {self._batch.value}",
         )

@@ -49,7 +49,7 @@ class MapSettings:
         compile: whether to compile the network; needs a C++ compiler on a CPU.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         overwrite: whether to replace a map that exists, and to drop a job that was stopped.
-        block: least side of a block, pixels (2048; 8192 with `cosine`).
+        block: least side of a block, pixels (1024; 8192 with `cosine`).
     """
 
     tile: int | None = None
@@ -166,7 +166,7 @@ def resolve(settings: MapSettings, bundle: Bundle) -> Resolved:
         compile=settings.compile,
         device=device.type,
         torch=str(torch.__version__),
-        block=settings.block or (2048 if blend == "crop" else 8192),
+        block=settings.block or (1024 if blend == "crop" else 8192),
     )
 
 
