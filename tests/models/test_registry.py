@@ -113,7 +113,7 @@ def test_a_spec_can_be_checked_without_building() -> None:
 
 def test_the_network_says_how_to_build_it_again_with_all_defaults_spelled_out() -> None:
     model = build(ModelSpec("pixel"), 3, 2)
-    assert model.spec == ModelSpec("pixel", {"stride": 1})
+    assert model.spec == ModelSpec("pixel", {"stride": 1, "hidden": []})
     small = build(SMALL, 3, 2)
     assert small.spec is not None
     assert small.spec.options["head_kernel"] == 1

@@ -139,7 +139,7 @@ class ModelSection(Section):
 class MappingSection(Section):
     """What the bundle says about mapping with it."""
 
-    tile: int = Field(default=2304, gt=0, description="Side of a tile: core + 2 · margin, pixels.")
+    tile: int = Field(default=1664, gt=0, description="Side of a tile: core + 2 · margin, pixels.")
     margin: int = Field(default=128, ge=0, description="Pixels of context around a core.")
     blend: Literal["crop", "cosine"] = Field(
         default="crop", description="crop: cores side by side; cosine: raised-cosine blending."
