@@ -28,13 +28,13 @@ import torch
 from landscape import BANDS, make_bundle, strip, write_scene
 from rasterio.windows import Window
 
-from covermap.mapping.heap import steady_heap
 from covermap.mapping.local import map_scene
 from covermap.mapping.plan import make_plan
 from covermap.mapping.predict import prepare_block
 from covermap.mapping.read import read_block
 from covermap.mapping.settings import MapSettings, resolve
 from covermap.models.bundle import Bundle
+from covermap.models.heap import steady_heap
 from covermap.models.runtime import Runtime, has_bfloat16
 from covermap.raster.scene import open_scene
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from covermap.errors import ConfigError
 from covermap.learning.config import SupervisedConfig
 
 _LOG = logging.getLogger(__name__)
+
+HEAP_BATCHES = 8
+"""Batches after which the heap is as large as training needs it."""
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 _HALVES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -104,3 +107,23 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+class HeapSettling(pl.Callback):
+    """Settles the heap that training on a CPU keeps (`covermap.models.heap`)."""
+
+    def __init__(self, settle: Callable[[], None]) -> None:
+        """Take what `steady_heap` yields."""
+        self._settle = settle
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Settle it once."""
+        if batch_idx + 1 == HEAP_BATCHES:
+            self._settle()

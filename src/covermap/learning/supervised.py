@@ -41,6 +41,7 @@ from covermap.learning.schedules import Schedule
 from covermap.learning.selection import Selector
 from covermap.learning.validating import Validator
 from covermap.models.bundle import Bundle
+from covermap.models.heap import steady_heap
 from covermap.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -288,9 +289,13 @@ class _Training:
             self._run.log(event)
 
     def _launch(self, trainer: pl.Trainer, module: SupervisedModule) -> None:
+        from covermap.learning.launching import HeapSettling
+
         handler = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module)
+            with steady_heap(self._kind == "cpu") as settle:
+                module.companions.append(HeapSettling(settle))
+                trainer.fit(module)
         except SystemExit as leave:
             if not isinstance(leave.__context__, KeyboardInterrupt):
                 raise

@@ -15,7 +15,6 @@ import torch
 
 from covermap.errors import OutputError
 from covermap.mapping.fingerprint import describe_job
-from covermap.mapping.heap import steady_heap
 from covermap.mapping.journal import Journal, Record, open_journal
 from covermap.mapping.loading import Loaded, Loader, blocks_in_flight
 from covermap.mapping.plan import MapPlan, make_plan
@@ -24,6 +23,7 @@ from covermap.mapping.region import read_region
 from covermap.mapping.result import MapResult, MaskedWindow
 from covermap.mapping.settings import MapSettings, Resolved, reader_threads, resolve
 from covermap.mapping.write import assemble, map_tags, output_paths, write_block
+from covermap.models.heap import steady_heap
 from covermap.models.runtime import Runtime, free_memory
 from covermap.models.tiled import BatchSize, Prediction
 from covermap.progress import SILENT, Progress, Task

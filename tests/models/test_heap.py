@@ -9,8 +9,8 @@ import psutil
 import pytest
 import torch
 
-from covermap.mapping import heap
-from covermap.mapping.heap import steady_heap
+from covermap.models import heap
+from covermap.models.heap import steady_heap
 
 LARGE = 40 << 20
 

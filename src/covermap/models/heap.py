@@ -1,9 +1,9 @@
 """Keeping large buffers inside the process between the layers of a network.
 
-glibc maps every large buffer anew and unmaps it when freed, so a network on a CPU spends up to a
-third of its time in page faults for activations. While a map is made, the heap grows with the
-first tiles and keeps what is freed; then it is settled: buffers that fit into free parts of it are
-taken from there, and others are mapped as ever, so memory stays bounded.
+glibc maps every large buffer anew and unmaps it when freed, so a network on a CPU spends a third of
+its time and more in page faults for activations. While it trains or makes a map, the heap grows
+with the first batches and keeps what is freed; then it is settled: buffers that fit into free parts
+of it are taken from there, and others are mapped as ever, so memory stays bounded.
 """
 
 from __future__ import annotations
