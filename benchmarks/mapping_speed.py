@@ -28,7 +28,7 @@ import torch
 from landscape import BANDS, make_bundle, strip, write_scene
 from rasterio.windows import Window
 
-from covermap.mapping.local import map_scene
+from covermap.mapping.local import HEAP_ROUNDS, map_scene
 from covermap.mapping.plan import make_plan
 from covermap.mapping.predict import prepare_block
 from covermap.mapping.read import read_block
@@ -135,10 +135,10 @@ def time_bare(watch: Stopwatch, runtime: Runtime, tiles: list[Any], name: str) -
     if "compiled" in name:
         watch.rows.append((f"(compiling, {name})", warm, warm))
     plain = watch.run(f"bare network, {name}", forward)
-    with steady_heap() as settle:
-        for _ in range(2):
+    with steady_heap(HEAP_ROUNDS) as count_round:
+        for _ in range(HEAP_ROUNDS):
             runtime.predict_logits(tiles[0])
-        settle()
+            count_round()
         return plain, watch.run(f"bare network, {name}, heap kept and warm", forward)
 
 

@@ -4,13 +4,11 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from covermap.grid import Window, reflect, reflect_into
 from covermap.tiling import BlockPlan, TileGrid, fit_core, ramp
-
-quick = settings(deadline=None)
 
 windows = st.builds(
     Window, st.integers(-12, 12), st.integers(-12, 12), st.integers(0, 15), st.integers(0, 15)
@@ -132,7 +130,6 @@ class TestFitCore:
 
 class TestTileGrid:
     @given(plans())
-    @quick
     def test_cores_divide_the_raster_exactly(self, plan):
         grid = plan.grid
         owned = np.zeros((grid.height, grid.width), int)
@@ -141,7 +138,6 @@ class TestTileGrid:
         assert (owned == 1).all()
 
     @given(plans())
-    @quick
     def test_tiles_have_one_shape_and_hold_their_core_and_margin(self, plan):
         grid = plan.grid
         for i in range(len(grid)):
@@ -162,7 +158,6 @@ class TestTileGrid:
 
 class TestBlockPlan:
     @given(plans())
-    @quick
     def test_blocks_divide_the_raster_exactly(self, plan):
         seen = np.zeros((plan.grid.height, plan.grid.width), int)
         for b in plan:
@@ -170,7 +165,6 @@ class TestBlockPlan:
         assert (seen == 1).all()
 
     @given(plans())
-    @quick
     def test_weights_sum_to_one(self, plan):
         total = np.zeros((plan.grid.height, plan.grid.width))
         for tile in range(len(plan.grid)):
@@ -183,7 +177,6 @@ class TestBlockPlan:
         np.testing.assert_allclose(total, 1, atol=1e-6)
 
     @given(plans())
-    @quick
     def test_a_block_has_every_tile_with_a_share_in_it_and_no_other(self, plan):
         footprints = [plan.weights(t)[0] for t in range(len(plan.grid))]
         for b in plan:
@@ -192,7 +185,6 @@ class TestBlockPlan:
             assert plan.tiles(b) == expected
 
     @given(plans())
-    @quick
     def test_a_block_reads_all_that_its_tiles_see_and_no_more(self, plan):
         grid = plan.grid
         for b in plan:
@@ -212,6 +204,5 @@ class TestBlockPlan:
         assert BlockPlan(plan.grid, (2, 2), blend=True).tiles(0) == [0, 1, 2, 8, 9, 10, 16, 17, 18]
 
     @given(plans())
-    @quick
     def test_pickles(self, plan):
         assert pickle.loads(pickle.dumps(plan)) == plan

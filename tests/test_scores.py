@@ -55,7 +55,7 @@ def test_a_class_predicted_but_absent_counts_as_present_with_zero():
     assert scores.aa == pytest.approx(0.5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 9), st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_against_scikit_learn(classes, pixels, seed):
     rng = np.random.default_rng(seed)

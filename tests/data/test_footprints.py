@@ -32,7 +32,7 @@ boxes = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(boxes, max_size=12))
 def test_all_overlapping_pairs_are_found(places: list[Footprint]) -> None:
     """Compared with counting shared unit cells."""

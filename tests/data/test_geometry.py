@@ -44,7 +44,7 @@ def test_dihedral_moves_pixels_exactly(mirror: bool, quarters: int) -> None:
     np.testing.assert_array_equal(image, expected(geometry, 9))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.floats(0.6, 2.5),
     st.floats(0.6, 2.5),

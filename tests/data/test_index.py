@@ -108,7 +108,7 @@ def test_parquet_without_its_extra_says_which(
         PatchIndex(RECORDS, tmp_path).write(tmp_path / "index.parquet")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -254,9 +254,7 @@ def test_wrong_labels_are_found_before_training(
 # -- evaluation ----------------------------------------------------------------------------------
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 19), st.integers(1, 19)), min_size=1, max_size=3),
     st.integers(3, 20),

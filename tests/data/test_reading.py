@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covermap.data.arrays import crop, inside, to_physical
@@ -27,7 +27,7 @@ windows = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(windows)
 def test_crop_agrees_with_padding(window: Window) -> None:
     array = np.arange(20 * 22).reshape(20, 22)
@@ -37,9 +37,7 @@ def test_crop_agrees_with_padding(window: Window) -> None:
     np.testing.assert_array_equal(inside(window, Window(0, 0, 20, 22)), expected >= 0)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 @given(windows)
 def test_memory_and_disk_give_the_same(make_collection: MakeCollection, window: Window) -> None:
     collection = make_collection((20, 22), (9, 30))

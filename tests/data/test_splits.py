@@ -84,7 +84,7 @@ def test_random_warns_loudly_of_windows_of_one_image(caplog: pytest.LogCaptureFi
     assert "3 of 3 images" in caplog.text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 40),
     st.integers(1, 5),
@@ -122,7 +122,7 @@ def test_assign_refuses_nonsense() -> None:
             splits.assign(np.ones((5, 1)), fractions)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(2, 40))
 def test_block_windows_cover_exactly(height: int, width: int, size: int) -> None:
     grid = splits.block_windows(Window(5, 7, height, width), size)
@@ -133,7 +133,7 @@ def test_block_windows_cover_exactly(height: int, width: int, size: int) -> None
     assert (seen == 1).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(3, 7), st.integers(3, 7), st.integers(0, 9), st.integers(0, 2**20))
 def test_blocks_of_different_splits_keep_their_distance(
     rows: int, cols: int, buffer: int, seed: int

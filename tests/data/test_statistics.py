@@ -25,7 +25,7 @@ from covermap.grid import Window
 from .conftest import MakeCollection, marked_image, write_image
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=8), st.integers(0, 1000))
 def test_streaming_agrees_with_all_at_once(sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def test_streaming_agrees_with_all_at_once(sizes: list[int], seed: int) -> None:
         assert band.p99 == pytest.approx(np.percentile(values, 99), rel=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 9))
 def test_the_kept_sample_strides_over_all_parts(sizes: list[int], step: int) -> None:
     """Kept are the pixels 0, step, 2 step, … of the whole stream, however it is cut."""

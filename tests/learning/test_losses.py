@@ -179,7 +179,7 @@ def test_gradient_agrees_with_finite_differences(name):
         assert float(tensor.grad[place]) == pytest.approx(slope, abs=2e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     ignored=st.sampled_from([0.0, 0.5, 0.95, 1.0]),

@@ -90,7 +90,7 @@ def make_numbers(shape, holes):
 
 
 @given(jobs())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_map_equals_input_on_the_same_grid(job):
     pixels = make_numbers(job["shape"], job["holes"])
@@ -111,7 +111,7 @@ def test_map_equals_input_on_the_same_grid(job):
 
 
 @given(jobs(), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_steps_alone_give_the_same_in_any_order(job, random):
     pixels = make_numbers(job["shape"], job["holes"])
     bundle, runtime = BUNDLES[job["stride"]], RUNTIMES[job["stride"]]

@@ -264,7 +264,7 @@ class TestRestart:
         make_identity(tile=16, margin=3).save(tmp_path / "bundle.safetensors")
         done = subprocess.run(
             [sys.executable, "-c", KILLER, str(path), str(target), str(tmp_path)],
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         kills, kept = (int(word) for word in done.stdout.split())

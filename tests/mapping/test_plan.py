@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mapping_helpers import make_identity, write_raster
 
@@ -33,7 +33,6 @@ class TestChooseBlocks:
     @given(
         st.integers(1, 20_000), st.integers(1, 20_000), st.integers(1, 3000), st.integers(1, 5000)
     )
-    @settings(deadline=None)
     def test_no_smaller_than_asked_unless_the_raster_is_and_never_huge(
         self, height, width, core, least
     ):

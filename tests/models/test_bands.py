@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from covermap.errors import BandError
@@ -49,7 +49,6 @@ def test_aliases_count_after_names() -> None:
     np.testing.assert_array_equal(both, [[0], [1]])
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 9), count=st.integers(1, 9))
 def test_the_response_to_one_value_in_all_bands_is_kept(n: int, count: int) -> None:
     np.testing.assert_allclose(mixing(n, count).sum(axis=0), 1.0)
@@ -60,7 +59,6 @@ def test_the_response_to_one_value_in_all_bands_is_kept(n: int, count: int) -> N
     torch.testing.assert_close(adapted.sum(1), weight.sum(1), atol=1e-5, rtol=1e-5)
 
 
-@settings(deadline=None)
 @given(order=st.permutations(("red", "green", "blue", "nir")))
 def test_permuted_names_permute_the_kernel_exactly(order: list[str]) -> None:
     names = ("red", "green", "blue", "nir")

@@ -30,9 +30,9 @@ def check_freed_memory_stays():
     """And it is given back afterwards."""
     assert kept() < 0.1 * LARGE
     before = resident()
-    with steady_heap() as settle:
+    with steady_heap(1) as count_round:
         assert kept() > 0.9 * LARGE
-        settle()
+        count_round()
         grown = resident()
         torch.ones(LARGE // 2, dtype=torch.uint8)
         assert before + 0.9 * LARGE < resident() < grown + 0.1 * LARGE
@@ -42,8 +42,8 @@ def check_freed_memory_stays():
 
 def check_buffers_that_do_not_fit():
     """Once settled, they come and go as ever, so memory is bounded."""
-    with steady_heap() as settle:
-        settle()
+    with steady_heap(1) as count_round:
+        count_round()
         before = resident()
         buffer = torch.ones(10 * LARGE, dtype=torch.uint8)
         assert resident() > before + 9 * LARGE
@@ -53,7 +53,7 @@ def check_buffers_that_do_not_fit():
 
 def check_unwanted():
     """Nothing changes."""
-    with steady_heap(False):
+    with steady_heap(1, wanted=False):
         assert kept() < 0.1 * LARGE
 
 
@@ -80,5 +80,5 @@ def test_large_buffers():
 def test_other_systems_go_on_as_they_are(monkeypatch):
     monkeypatch.setattr(heap.sys, "platform", "darwin")
     assert heap._glibc() is None
-    with steady_heap() as settle:
-        settle()
+    with steady_heap(1) as count_round:
+        count_round()

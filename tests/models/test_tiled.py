@@ -13,7 +13,7 @@ from covermap.grid import reflect_into
 from covermap.models.tiled import LAYERS, BatchSize, Prediction, predict_image, predict_tiles
 from covermap.tiling import BlockPlan, TileGrid
 
-QUICK = settings(deadline=None, max_examples=150)
+QUICK = settings(max_examples=150)
 K = 5
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from affine import Affine
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covermap.errors import BandError, ConfigError, InputError
@@ -52,9 +52,7 @@ def test_extra_nodata_of_a_stack_must_be_in_all_its_files(write_raster, numbers)
     assert np.argwhere(~scene.select(("a",)).read()[1]).tolist() == [[1, 1]]
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(-30, 30), st.integers(-30, 30)), min_size=1, max_size=3),
     st.sampled_from(
@@ -178,9 +176,7 @@ def test_resampling_averages_valid_pixels(write_raster):
     assert (got[:, ~valid] == 0).all()
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(
     st.integers(-9, 25), st.integers(-9, 25), st.integers(1, 20), st.sampled_from([7.0, 13.0, 31.0])
 )

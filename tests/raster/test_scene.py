@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rasterio.enums import ColorInterp
@@ -53,9 +53,7 @@ def test_reads_windows_as_they_are(write_raster, numbers):
     np.testing.assert_array_equal(got[:, 1:], pixels[[2, 0, 2], :2, :3])
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(st.integers(-60, 60), st.integers(-60, 60), st.integers(1, 90), st.integers(1, 90))
 def test_outside_is_invalid_and_zero(write_raster, numbers, row, col, height, width):
     pixels = numbers(2, 30, 45)

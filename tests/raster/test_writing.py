@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.warp import transform as transform_points
 from rio_cogeo import cog_validate
@@ -76,9 +76,7 @@ def random_map(height: int, width: int, seed: int = 0) -> np.ndarray:
     return VALUES[index]
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 700),
     width=st.integers(1, 700),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covermap.grid import Window
@@ -26,9 +26,7 @@ def test_labels_are_the_truth_by_default(land: Landscape, truth: np.ndarray) -> 
     np.testing.assert_array_equal(observed_labels(land, WINDOW), truth[40:-40, 40:-40])
 
 
-@settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=5)
 @given(st.sampled_from([2, 7, 16]), st.integers(0, 20), st.integers(0, 20))
 def test_coarse_labels_are_the_majority_of_their_cell(
     land: Landscape, truth: np.ndarray, factor: int, row: int, col: int

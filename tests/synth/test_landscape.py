@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covermap.errors import ConfigError
@@ -32,9 +32,7 @@ def layers(village: Landscape) -> module.Layers:
     return village.layers(VILLAGE)
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12)
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(1, 28), st.integers(1, 28))
 def test_a_window_has_the_same_bytes_alone_and_within_a_larger_one(
     village: Landscape, layers: module.Layers, row: int, col: int, height: int, width: int
@@ -45,7 +43,7 @@ def test_a_window_has_the_same_bytes_alone_and_within_a_larger_one(
         np.testing.assert_array_equal(getattr(alone, name), part, err_msg=name)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 10**6),
     row=st.integers(-(10**5), 10**5),

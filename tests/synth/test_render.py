@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covermap.errors import BandError, ConfigError
@@ -45,9 +45,7 @@ def picture(near: Landscape) -> np.ndarray:
     return render_aerial(near, WINDOW)
 
 
-@settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=6)
 @given(st.integers(0, 70), st.integers(0, 70), st.integers(1, 26), st.integers(1, 40))
 def test_aerial_windows_are_independent(
     near: Landscape, picture: np.ndarray, row: int, col: int, height: int, width: int
@@ -56,9 +54,7 @@ def test_aerial_windows_are_independent(
     np.testing.assert_array_equal(part, picture[:, row : row + height, col : col + width])
 
 
-@settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=4)
 @given(st.integers(-5, 10), st.integers(-5, 10), st.integers(1, 14), st.integers(1, 14))
 def test_satellite_windows_are_independent(
     far: Landscape, row: int, col: int, height: int, width: int

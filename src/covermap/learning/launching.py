@@ -109,12 +109,12 @@ def quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-class HeapSettling(pl.Callback):
-    """Settles the heap that training on a CPU keeps (`covermap.models.heap`)."""
+class RoundCounter(pl.Callback):
+    """Tells the heap that training on a CPU keeps of each batch (`covermap.models.heap`)."""
 
-    def __init__(self, settle: Callable[[], None]) -> None:
+    def __init__(self, count_round: Callable[[], None]) -> None:
         """Take what `steady_heap` yields."""
-        self._settle = settle
+        self._count_round = count_round
 
     def on_train_batch_end(
         self,
@@ -124,6 +124,5 @@ class HeapSettling(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Settle it once."""
-        if batch_idx + 1 == HEAP_BATCHES:
-            self._settle()
+        """Count a batch."""
+        self._count_round()

@@ -289,12 +289,12 @@ class _Training:
             self._run.log(event)
 
     def _launch(self, trainer: pl.Trainer, module: SupervisedModule) -> None:
-        from covermap.learning.launching import HeapSettling
+        from covermap.learning.launching import HEAP_BATCHES, RoundCounter
 
         handler = signal.getsignal(signal.SIGINT)
         try:
-            with steady_heap(self._kind == "cpu") as settle:
-                module.companions.append(HeapSettling(settle))
+            with steady_heap(HEAP_BATCHES, wanted=self._kind == "cpu") as count_round:
+                module.companions.append(RoundCounter(count_round))
                 trainer.fit(module)
         except SystemExit as leave:
             if not isinstance(leave.__context__, KeyboardInterrupt):

@@ -187,12 +187,12 @@ class _Run:
             self._keep(batch)
             self._tell(batch)
             with (
-                steady_heap(runtime.device.type == "cpu") as settle,
+                steady_heap(HEAP_ROUNDS, wanted=runtime.device.type == "cpu") as count_round,
                 progress.task("mapping", total=len(inside)) as task,
             ):
                 if self.resolved.compile:
                     self.compile_seconds = runtime.warm_up(batch.value, *self.tile)
-                watch = _Watch(len(inside), batch, task, settle)
+                watch = _Watch(len(inside), batch, task, count_round)
                 self._pipeline(loads, runtime, batch, watch)
             self._keep(batch)
 
@@ -258,23 +258,21 @@ class _Run:
 
 
 class _Watch:
-    """Watches the blocks go by: tells speed and time left, and settles the heap."""
+    """Watches the blocks go by: tells speed and time left, and the heap of each round."""
 
     def __init__(
-        self, blocks: int, batch: BatchSize, task: Task, settle: Callable[[], None]
+        self, blocks: int, batch: BatchSize, task: Task, count_round: Callable[[], None]
     ) -> None:
         self._start = time.perf_counter()
-        self._blocks, self._done, self._predicted, self._pixels = blocks, 0, 0, 0
-        self._batch, self._task, self._settle = batch, task, settle
+        self._blocks, self._done, self._pixels = blocks, 0, 0
+        self._batch, self._task, self._count_round = batch, task, count_round
 
     def note(self, pixels: int) -> None:
         """Count a block of so many classified pixels, and say how it goes."""
         self._done += 1
         self._pixels += pixels
         if pixels:
-            self._predicted += 1
-            if self._predicted == HEAP_ROUNDS:
-                self._settle()
+            self._count_round()
         seconds = max(time.perf_counter() - self._start, 1e-9)
         left = round(seconds / self._done * (self._blocks - self._done))
         self._task.advance(

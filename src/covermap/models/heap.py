@@ -9,6 +9,7 @@ of it are taken from there, and others are mapped as ever, so memory stays bound
 from __future__ import annotations
 
 import ctypes
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,18 +33,19 @@ _USUAL = {_MMAP_MAX: _USUAL_MAPS, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64
 
 
 @contextmanager
-def steady_heap(wanted: bool = True) -> Iterator[Callable[[], None]]:
+def steady_heap(rounds: int, *, wanted: bool = True) -> Iterator[Callable[[], None]]:
     """Keep freed memory in the process while the context lasts.
 
     It takes effect in the main thread, whose buffers come from the heap. Only where the C library
     is glibc; elsewhere nothing changes.
 
     Args:
+        rounds: runs of the network after which the heap is as large as it needs, at least 1. From
+            then on it no longer grows for large buffers.
         wanted: False to leave everything as it is.
 
     Yields:
-        A function to call when the network has run a few times: from then on the heap no longer
-        grows for large buffers.
+        A function to call after each run of the network.
     """
     libc = _glibc() if wanted else None
     if libc is None:
@@ -53,14 +55,16 @@ def steady_heap(wanted: bool = True) -> Iterator[Callable[[], None]]:
     libc.mallopt(_MMAP_MAX, 0)
     nursery, fence = libc.malloc(_NURSERY), libc.malloc(1)
     libc.free(nursery)
+    done = itertools.count(1)
 
-    def settle() -> None:
-        # A free part of the heap that is large enough is always preferred to a map.
-        libc.mallopt(_MMAP_THRESHOLD, _SMALL)
-        libc.mallopt(_MMAP_MAX, _USUAL_MAPS)
+    def count_round() -> None:
+        if next(done) == rounds:
+            # A free part of the heap that is large enough is always preferred to a map.
+            libc.mallopt(_MMAP_THRESHOLD, _SMALL)
+            libc.mallopt(_MMAP_MAX, _USUAL_MAPS)
 
     try:
-        yield settle
+        yield count_round
     finally:
         libc.free(fence)
         for parameter, value in _USUAL.items():
