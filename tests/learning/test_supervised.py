@@ -300,6 +300,21 @@ def test_a_time_limit_ends_training_with_its_schedule(fit, monkeypatch):
     assert run.events()[-1]["reason"] == "0.01 minutes are over"
 
 
+def test_every_batch_is_a_round_of_the_heap(fit, monkeypatch):
+    rounds = []
+
+    @contextmanager
+    def heap(number, *, wanted):
+        assert number > 0
+        assert wanted
+        yield lambda: rounds.append(1)
+        rounds.append("closed")
+
+    monkeypatch.setattr("covermap.learning.supervised.steady_heap", heap)
+    _, run = fit()
+    assert rounds == [1] * run.epochs()[-1]["step"] + ["closed"]
+
+
 def test_schedules_reach_their_end_with_the_last_step(fit, monkeypatch):
     rates = []
     monkeypatch.setattr(

@@ -331,6 +331,7 @@ while True:
     if target.exists():
         break
     if kills > 60:
+        map_scene(bundle, scene, target, settings)
         break
 if list(folder.glob(".*.job")):  # killed between the map and the end of its journal: finish that
     settings = MapSettings(block=16, overwrite=True)

@@ -51,6 +51,16 @@ def check_buffers_that_do_not_fit():
         assert resident() < before + LARGE
 
 
+def check_it_grows_until_all_rounds_are_done():
+    with steady_heap(2) as count_round:
+        count_round()
+        assert kept() > 0.9 * LARGE
+        count_round()
+        before = resident()
+        torch.ones(4 * LARGE, dtype=torch.uint8)
+        assert resident() < before + LARGE
+
+
 def check_unwanted():
     """Nothing changes."""
     with steady_heap(1, wanted=False):
