@@ -24,8 +24,10 @@ endif
 demo: $(STAMP)
 	$(BIN)/covermap demo
 
+# One process per core, of one thread each.
+test: export OMP_NUM_THREADS := 1
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8
 
 check: $(STAMP)
 	$(BIN)/ruff check .

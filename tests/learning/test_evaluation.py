@@ -125,7 +125,7 @@ def free_port():
 
 def test_two_processes_count_each_sample_once_and_agree():
     """Seven patches over two processes: four and three, in two batches each."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # each child has all modules at once
     results, port = context.Queue(), free_port()
     workers = [
         context.Process(target=_score_in_process, args=(rank, 2, port, results))
