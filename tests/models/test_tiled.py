@@ -113,7 +113,7 @@ def reference_blend(pixels, plan):
 
 
 @given(
-    st.integers(1, 40), st.integers(1, 40), st.integers(2, 12), st.integers(0, 8),
+    st.integers(1, 24), st.integers(1, 24), st.integers(2, 8), st.integers(0, 6),
     st.tuples(st.integers(1, 4), st.integers(1, 4)), st.booleans(),
 )  # fmt: skip
 @QUICK
