@@ -133,9 +133,9 @@ def test_two_processes_count_each_sample_once_and_agree():
     ]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=600) for _ in workers]
+    found = [results.get(timeout=1800) for _ in workers]
     for worker in workers:
-        worker.join(timeout=600)
+        worker.join(timeout=1800)
     assert [worker.exitcode for worker in workers] == [0, 0]
     alone = score(patches(7))
     for _, table, loss in found:

@@ -37,7 +37,7 @@ def train_in_two_processes(data, path):
     processes = [
         subprocess.Popen(command, env={**common, "LOCAL_RANK": str(rank)}) for rank in range(2)
     ]
-    return [process.wait(timeout=600) for process in processes]
+    return [process.wait(timeout=1800) for process in processes]
 
 
 def test_two_processes_learn_what_one_learns(tmp_path):
