@@ -46,7 +46,7 @@ def check_buffers_that_do_not_fit():
         count_round()
         before = resident()
         buffer = torch.ones(4 * LARGE, dtype=torch.uint8)
-        assert resident() > before + 3 * LARGE
+        assert resident() > before + 3.6 * LARGE
         del buffer
         assert resident() < before + LARGE
 

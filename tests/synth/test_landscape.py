@@ -112,6 +112,12 @@ def test_every_class_has_a_share_in_a_square_kilometre() -> None:
     assert shares.max() < 0.6
 
 
+def test_every_class_has_a_share_in_2048_pixels() -> None:
+    truth = Landscape(oversample=1).truth(Window(0, 0, 2048, 2048))
+    shares = np.bincount(truth.ravel(), minlength=len(CLASSES)) / truth.size
+    assert shares.min() > 0.004
+
+
 def test_coarse_pixels_are_the_majority_and_mean_of_fine_ones() -> None:
     coarse = Landscape(gsd=2.0, oversample=4)
     fine = Landscape(gsd=0.5, oversample=1)

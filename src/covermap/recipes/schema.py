@@ -114,7 +114,7 @@ class DataSection(Section):
         default="error", description="What label values outside the legend are."
     )
     gsd: float | None = Field(
-        default=None, gt=0, description="Metres per pixel to resample images and labels to."
+        default=None, gt=0, description="Ground sampling distance in metres to resample to."
     )
     split: SplitSection = Field(  # type: ignore[valid-type]
         default_factory=SplitSection, description="How records are divided."
