@@ -105,6 +105,11 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
+def note(text: str) -> None:
+    """Print a remark to stderr, so that a result on stdout can be piped into a file."""
+    typer.echo(f"note: {text}", err=True)
+
+
 def wrote(*paths: Path | str) -> None:
     """Say what was written: the last line of a command."""
     say("wrote " + ", ".join(str(path) for path in paths))
