@@ -113,8 +113,8 @@ class FilmFusion(MetadataFusion):
         if self.training:
             vectors = vectors * (torch.rand(len(vectors), 1, device=level.device) >= _ABSENT)
         with torch.autocast(level.device.type, enabled=False):  # places need all their digits
-            scale, shift = self.mlp(vectors)[:, :, None, None].to(level.dtype).chunk(2, 1)
-        return level * (1 + scale) + shift
+            scale, shift = self.mlp(vectors)[:, :, None, None].chunk(2, 1)
+        return level * (1 + scale).to(level.dtype) + shift.to(level.dtype)
 
 
 class Flair1Fusion(MetadataFusion):

@@ -162,8 +162,9 @@ def _predict_each(
             filled = now + [now[-1]] * (batch.value - len(now))
             places = [plan.grid.tile_window(tile).relative_to(seen).slices for tile in filled]
             cut = [image[:, rows, cols] for rows, cols in places]
-            images = cut[0][None] if len(cut) == 1 else torch.stack(cut)
-            logits = runtime.predict_logits(images, *known)
+            logits = runtime.predict_logits(
+                cut[0][None] if len(cut) == 1 else torch.stack(cut), *known
+            )
         except (torch.OutOfMemoryError, MemoryError) as error:
             batch.halve(error)
             runtime.release_memory()
