@@ -171,11 +171,7 @@ def _predict_each(
             continue
         done += len(now)
         waiting = deque(zip(now, logits, strict=False))
-        del (
-            cut,
-            images,
-            logits,
-        )  # scores are large: nothing may keep them while the next are computed
+        del cut, logits  # scores are large: nothing may keep them while the next are computed
         while waiting:
             yield waiting.popleft()
 
