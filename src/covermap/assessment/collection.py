@@ -22,6 +22,7 @@ from covermap.data.reading import Piece, RecordReader
 from covermap.data.statistics import split_window
 from covermap.errors import InputError
 from covermap.grid import Window
+from covermap.learning.contexts import record_context
 from covermap.legend import IGNORE, Legend
 from covermap.models.bundle import Bundle
 from covermap.models.runtime import Runtime
@@ -112,11 +113,13 @@ def predict_record(
         A piece of the record and its (h, w) uint8 class indices, 255 where invalid.
 
     Raises:
-        InputError: a file is unreadable.
+        InputError: a file, or metadata that the network wants, is unreadable.
+        ConfigError: metadata that the network needs are missing.
     """
     tile, margin = tile_of(bundle)
     scene = reader.scene(record)
     whole = Window(0, 0, scene.height, scene.width)
+    context = record_context(bundle.model, reader, record)
     for window in split_window(reader.window(record), PIECE):
         around = window.pad(margin).intersect(whole) or window
         piece = reader.read_window(record, around)
@@ -127,6 +130,7 @@ def predict_record(
             tile=tile,
             margin=margin,
             blend=bundle.card.blend == "cosine",
+            context=context,
         )
         part = (..., *window.relative_to(around).slices)
         label = None if piece.label is None else piece.label[part]

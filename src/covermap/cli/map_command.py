@@ -82,6 +82,13 @@ def command(
         str, typer.Option(help="stop at a corrupt block, or mask it as nodata (exit code 3).")
     ] = "stop",
     overwrite: Annotated[bool, typer.Option(help="Replace a map that exists.")] = False,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is known of the scene, for networks trained with it: date=2021-06-30, "
+            "time=10:15, camera=NAME, altitude=METRES, longitude=, latitude=. Repeatable."
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only the pre-flight check; write nothing.")
     ] = False,
@@ -110,6 +117,7 @@ def command(
         device=device,
         compile=compiled,
         overwrite=overwrite,
+        metadata=common.assignments(metadata or (), "--metadata"),
     )
     jobs = map_jobs([common.existing(image, "raster") for image in images], out, mosaic=mosaic)
     loaded = api.Bundle.load(Path(common.existing(bundle, "bundle")))

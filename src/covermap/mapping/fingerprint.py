@@ -40,6 +40,7 @@ def describe_job(scene: Scene, bundle: Bundle, plan: MapPlan, resolved: Resolved
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(resolved).items()
     }
+    known = {"metadata": dict(plan.metadata)} if plan.metadata else {}
     return {
         "format": FORMAT,
         "imagery": describe_imagery(scene, plan.bands),
@@ -48,6 +49,7 @@ def describe_job(scene: Scene, bundle: Bundle, plan: MapPlan, resolved: Resolved
         "region": None if plan.region is None else plan.region.digest,
         "core": list(plan.blocks.grid.core_shape),
         "blocks": list(plan.blocks.block),
+        **known,
     }
 
 

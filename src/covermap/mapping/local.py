@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from covermap.errors import OutputError
+from covermap.mapping.about import scene_metadata
 from covermap.mapping.fingerprint import describe_job
 from covermap.mapping.journal import Journal, Record, open_journal
 from covermap.mapping.loading import Loaded, Loader, blocks_in_flight
@@ -75,7 +76,8 @@ def map_scene(
     settings, target = settings or MapSettings(), Path(target)
     resolved = resolve(settings, bundle)
     region = None if settings.region is None else read_region(settings.region, scene)
-    plan = make_plan(scene, bundle, resolved, region)
+    metadata = scene_metadata(bundle, scene, settings.metadata)
+    plan = make_plan(scene, bundle, resolved, region, metadata)
     scene = scene.select(plan.bands)
     if not settings.overwrite:
         refuse_existing(target, plan.outputs)
@@ -85,7 +87,10 @@ def map_scene(
         run.predict(progress)
         masked = _masked(journal, plan)
         tags = map_tags(
-            bundle.digest, {**asdict(resolved), "tile": plan.blocks.grid.tile}, len(masked)
+            bundle.digest,
+            {**asdict(resolved), "tile": plan.blocks.grid.tile},
+            len(masked),
+            plan.metadata,
         )
         with progress.task("writing", total=None):
             areas = assemble(journal, plan, scene, bundle.legend, target, tags)
@@ -161,6 +166,7 @@ class _Run:
             "batch": self.batch,
             "blocks_in_flight": self.in_flight,
             "threads": self.threads,
+            **({"metadata": dict(self.plan.metadata)} if self.plan.metadata else {}),
         }
 
     def predict(self, progress: Progress) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from covermap.errors import BandError, ConfigError, nearest
@@ -29,6 +30,7 @@ class MapPlan:
         values: value in the map of each class index.
         outputs: layers wanted beside classes.
         region: where to map; None is everywhere.
+        metadata: what is known about the scene; empty where the network wants none.
     """
 
     blocks: BlockPlan
@@ -36,6 +38,7 @@ class MapPlan:
     values: tuple[int, ...]
     outputs: tuple[str, ...] = ()
     region: Region | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -50,7 +53,11 @@ class MapPlan:
 
 
 def make_plan(
-    scene: Scene, bundle: Bundle, resolved: Resolved, region: Region | None = None
+    scene: Scene,
+    bundle: Bundle,
+    resolved: Resolved,
+    region: Region | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> MapPlan:
     """Plan a map; depends on nothing but the arguments.
 
@@ -59,6 +66,7 @@ def make_plan(
         bundle: what to map with.
         resolved: settled settings.
         region: where to map; None is everywhere.
+        metadata: what is known about the scene, for networks that want it.
 
     Returns:
         The plan.
@@ -83,6 +91,7 @@ def make_plan(
         values=tuple(bundle.legend.values),
         outputs=resolved.outputs,
         region=region,
+        metadata=dict(metadata or {}),
     )
 
 

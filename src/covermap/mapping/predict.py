@@ -11,6 +11,7 @@ from torch import Tensor
 from covermap.grid import reflect_into
 from covermap.mapping.plan import MapPlan
 from covermap.models.runtime import Runtime
+from covermap.models.segmenter import Context
 from covermap.models.tiled import BatchSize, Prediction, predict_tiles
 
 
@@ -116,6 +117,14 @@ def predict_prepared(
     Returns:
         Classes and layers of `plan.window(block)`.
     """
+    context = Context((plan.metadata,)) if plan.metadata else None
     return predict_tiles(
-        runtime, image, wanted, plan.blocks, block, layers=plan.outputs, batch=batch
+        runtime,
+        image,
+        wanted,
+        plan.blocks,
+        block,
+        layers=plan.outputs,
+        batch=batch,
+        context=context,
     )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from covermap.errors import BandError, ConfigError, CovermapError, InputError
 from covermap.grid import Window
+from covermap.mapping.about import metadata_warnings, scene_metadata
 from covermap.mapping.plan import MapPlan, make_plan
 from covermap.mapping.region import read_region
 from covermap.mapping.settings import MapSettings, Resolved, resolve
@@ -129,11 +130,13 @@ def preflight(
     try:
         resolved = resolve(settings, bundle)
         region = None if settings.region is None else read_region(settings.region, scene)
-        plan = make_plan(scene, bundle, resolved, region)
+        metadata = scene_metadata(bundle, scene, settings.metadata)
+        plan = make_plan(scene, bundle, resolved, region, metadata)
     except CovermapError as error:
         return PreflightReport(about, problems=(str(error),))
     problems: list[str] = []
     warnings = _check_place(bundle, scene)
+    warnings += metadata_warnings(bundle, plan.metadata, settings.metadata)
     values = _sample(scene, plan, settings, problems, warnings)
     warnings += _check_values(bundle, values)
     needed, free = _disk(plan, scene, target, problems)
@@ -152,7 +155,12 @@ def preflight(
         seconds,
         needed,
         free,
-        {**asdict(resolved), "tile": plan.blocks.grid.tile, "block": plan.blocks.block},
+        {
+            **asdict(resolved),
+            "tile": plan.blocks.grid.tile,
+            "block": plan.blocks.block,
+            **({"metadata": dict(plan.metadata)} if plan.metadata else {}),
+        },
         values,
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from covermap.errors import ConfigError, nearest
+from covermap.models.metadata import check_metadata
 from covermap.models.runtime import check_compiler, resolve_device, resolve_precision
 from covermap.models.tiled import LAYERS
 from covermap.models.tta import check_tta
@@ -50,6 +52,9 @@ class MapSettings:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         overwrite: whether to replace a map that exists, and to drop a job that was stopped.
         block: least side of a block, pixels (1024; 8192 with `cosine`).
+        metadata: what is known about the scene (date, time, camera, …; see
+            `covermap.models.metadata.KEYS`), for networks that want it; the rest is taken from the
+            files as far as they say.
     """
 
     tile: int | None = None
@@ -67,6 +72,7 @@ class MapSettings:
     device: str = "auto"
     overwrite: bool = False
     block: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("tile", "batch", "blocks_in_flight", "threads", "block"):
@@ -83,6 +89,7 @@ class MapSettings:
             _check("outputs", output, LAYERS)
         if len(set(self.outputs)) != len(self.outputs):
             raise ConfigError(f"outputs names something twice: {', '.join(self.outputs)}.")
+        check_metadata(self.metadata)
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -141,8 +148,8 @@ def resolve(settings: MapSettings, bundle: Bundle) -> Resolved:
     tile = settings.tile or card.tile or model.fit(DEFAULT_TILE)
     if tile != model.fit(tile):
         raise ConfigError(
-            f"tile is {tile}, which does not suit the bundle's network: it takes multiples of "
-            f"{model.stride} pixels, at least {model.minimum}. Use {model.fit(tile)}."
+            f"tile is {tile}, which does not suit the bundle's network: it takes sides of "
+            f"{model.sizes}. Use {model.fit(tile)}."
         )
     margin = card.margin if settings.margin is None else settings.margin
     if margin is None:

@@ -104,18 +104,26 @@ def assemble(
     return counter.result()
 
 
-def map_tags(digest: str, settings: Mapping[str, Any], masked: int) -> dict[str, str]:
+def map_tags(
+    digest: str,
+    settings: Mapping[str, Any],
+    masked: int,
+    metadata: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Metadata that says how a map came about; the same job always gives the same.
 
     Args:
         digest: the bundle's checksum.
         settings: what the job was settled on.
         masked: number of blocks that could not be read.
+        metadata: what the network was told about the scene.
     """
     tags = {
         "COVERMAP_BUNDLE": digest,
         "COVERMAP_SETTINGS": json.dumps(dict(settings), sort_keys=True),
     }
+    if metadata:
+        tags["COVERMAP_METADATA"] = json.dumps(dict(metadata), sort_keys=True)
     return tags | ({"COVERMAP_MASKED_BLOCKS": str(masked)} if masked else {})
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from covermap.errors import ConfigError, InputError, nearest, require
 from covermap.models.bands import RGB
 from covermap.models.family import Family, Weights
+from covermap.models.fusion import check_fusion, make_fusion
 from covermap.models.options import parse_options, plain_json
 from covermap.models.probe import LIBRARY_ERRORS, first_line, try_out
 from covermap.models.segmenter import Context, LinearSegmenter
@@ -45,6 +46,7 @@ class HfOptions:
             go before it.
         stride: what image sides must be multiples of; found from the configuration when not given.
         align_corners: how logits are upsampled.
+        metadata: none, or film: date, position, camera and the like change the deepest features.
     """
 
     architecture: str = "segformer"
@@ -52,6 +54,7 @@ class HfOptions:
     source: str | None = None
     stride: int | None = None
     align_corners: bool = False
+    metadata: str = "none"
 
 
 class HfSegmenter(LinearSegmenter):
@@ -94,7 +97,8 @@ class HfSegmenter(LinearSegmenter):
         """Describe each place of the images; see `Segmenter.features`."""
         found = self.backbone(image, output_hidden_states=True, return_dict=True)
         maps = getattr(found, "feature_maps", None)
-        described: Tensor = self.head(found.hidden_states if maps is None else maps)
+        levels = found.hidden_states if maps is None else maps
+        described: Tensor = self.head((*levels[:-1], self.fuse(levels[-1], context)))
         return described
 
     def adopt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -129,6 +133,7 @@ class HfFamily(Family):
                 f"{', '.join(ARCHITECTURES)}."
             )
         _check_config(found)
+        check_fusion(found.metadata, self.name)
         return found
 
     def resolve(self, options: HfOptions, *, online: bool) -> HfOptions:
@@ -159,6 +164,9 @@ class HfFamily(Family):
             width=width,
             align_corners=options.align_corners,
         )
+        segformer = options.architecture == "segformer"
+        channels = backbone.hidden_sizes if segformer else network.backbone.channels
+        model.add_fusion(make_fusion(options.metadata, channels[-1]), model.stride)
         try_out(model, f"The {options.architecture} of this configuration")
         return model
 

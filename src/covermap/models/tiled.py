@@ -21,6 +21,7 @@ from torch import Tensor
 from covermap.errors import ConfigError
 from covermap.grid import Window, reflect_into
 from covermap.models.runtime import Runtime
+from covermap.models.segmenter import Context
 from covermap.tiling import BlockPlan, TileGrid, fit_core
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ def predict_tiles(
     *,
     layers: Sequence[str] = (),
     batch: BatchSize | None = None,
+    context: Context | None = None,
 ) -> Prediction:
     """Predict one block of a plan.
 
@@ -111,17 +113,18 @@ def predict_tiles(
         block: number of the block.
         layers: names from `LAYERS` to return besides classes.
         batch: tiles at once; 1 when not given. It shrinks if memory runs out.
+        context: one for all tiles: metadata of the whole image, for networks that want it.
 
     Returns:
         Classes and layers of `plan.window(block)`.
 
     Raises:
-        ConfigError: not even one tile fits into memory.
+        ConfigError: not even one tile fits into memory, or the network needs a context.
     """
     out = Prediction.empty(wanted.shape, runtime.classes, layers)
     window = plan.window(block)
     tiles = [t for t in plan.tiles(block) if _is_wanted(plan, t, window, wanted)]
-    scores = _predict_each(runtime, image, plan, block, tiles, batch or BatchSize(1))
+    scores = _predict_each(runtime, image, plan, block, tiles, batch or BatchSize(1), context)
     if plan.blend:
         _blend(scores, runtime, plan, window, out)
     else:
@@ -147,9 +150,11 @@ def _predict_each(
     block: int,
     tiles: Sequence[int],
     batch: BatchSize,
+    context: Context | None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Tiles and their (K, t, t) logits, in order; batches are always full."""
     seen, done = plan.seen_window(block), 0
+    known = () if context is None else (context,)
     while done < len(tiles):
         now = list(tiles[done : done + batch.value])
         try:
@@ -157,7 +162,9 @@ def _predict_each(
             filled = now + [now[-1]] * (batch.value - len(now))
             places = [plan.grid.tile_window(tile).relative_to(seen).slices for tile in filled]
             cut = [image[:, rows, cols] for rows, cols in places]
-            logits = runtime.predict_logits(cut[0][None] if len(cut) == 1 else torch.stack(cut))
+            logits = runtime.predict_logits(
+                cut[0][None] if len(cut) == 1 else torch.stack(cut), *known
+            )
         except (torch.OutOfMemoryError, MemoryError) as error:
             batch.halve(error)
             runtime.release_memory()
@@ -307,6 +314,7 @@ def predict_image(
     blend: bool = False,
     layers: Sequence[str] = (),
     batch: int = 1,
+    context: Context | None = None,
 ) -> Prediction:
     """Predict an image in memory.
 
@@ -319,6 +327,7 @@ def predict_image(
         blend: whether tiles fade into their neighbours.
         layers: names from `LAYERS` to return besides classes.
         batch: tiles at once.
+        context: metadata of the image, for networks that want it.
 
     Returns:
         Classes and layers of the image, 255 where invalid.
@@ -332,4 +341,6 @@ def predict_image(
     image = runtime.normalise(
         reflect_into(pixels, whole, seen, whole), reflect_into(valid, whole, seen, whole)
     )
-    return predict_tiles(runtime, image, valid, plan, 0, layers=layers, batch=BatchSize(batch))
+    return predict_tiles(
+        runtime, image, valid, plan, 0, layers=layers, batch=BatchSize(batch), context=context
+    )
