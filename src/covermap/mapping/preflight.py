@@ -152,7 +152,7 @@ def preflight(
         seconds,
         needed,
         free,
-        {**asdict(resolved), "tile": plan.blocks.grid.tile, "block": plan.blocks.block},
+        {**resolved.to_dict(), "tile": plan.blocks.grid.tile, "block": plan.blocks.block},
         values,
     )
 
@@ -262,7 +262,7 @@ def _disk(plan: MapPlan, scene: Scene, target: Path, problems: list[str]) -> tup
 def _check_target(target: Path, plan: MapPlan, settings: MapSettings) -> list[str]:
     problems = [
         f"{path} exists already. Choose another name, or set overwrite to replace it."
-        for path in (target, *output_paths(target, plan.outputs).values())
+        for path in (target, *output_paths(target, plan.outputs, tiles=settings.tiles).values())
         if path.exists() and not settings.overwrite
     ]
     folder = target.absolute().parent
