@@ -114,6 +114,18 @@ def test_tiles_that_could_not_be_read_are_not_done(tmp_path):
     assert 0 < table["job_done"].sum() < len(table["job_done"])
 
 
+def test_tiles_outside_a_region_are_not_done(scene, tmp_path):
+    left, top = CORNER[0] + 0.2 * 12, CORNER[1] - 0.2 * 6  # row 6, column 12
+    shape = shapely.box(left, top - 0.4, left + 0.4, top)
+    area = tmp_path / "area.gpkg"
+    pyogrio.raw.write(
+        area, shapely.to_wkb(np.array([shape])), [], [], geometry_type="Polygon", crs=scene.crs
+    )
+    result = map_scene(IDENTITY, scene, tmp_path / "map.tif", replace(FLAIR, region=area))
+    table, _, _ = read_table(result.outputs["tiles"])
+    assert [n for n, done in zip(table["id"], table["job_done"], strict=True) if done] == ["1-1-2"]
+
+
 def test_rasters_without_georeference_count_in_pixels(tmp_path):
     pixels = np.zeros((1, 7, 12), np.uint8)
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):

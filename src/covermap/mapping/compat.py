@@ -85,8 +85,8 @@ def lay_tiles(scene: Scene, tile: int, margin: int) -> TileGrid:
     """Lay tiles over a scene as `flair-detect` does, in whole pixels.
 
     Args:
-        scene: what to map. What its first row is in map units does not matter: columns start at
-            the first one, rows at the last.
+        scene: what to map. Rows are those of the file: tiles are laid from the last to the first,
+            wherever these lie on the map.
         tile: side of a tile, pixels.
         margin: pixels of context on each side, less than half a tile.
 

@@ -1,8 +1,8 @@
 """The tiles of a finished `compat` map: polygons with a table, as FLAIR-1's detection writes them.
 
 One GeoPackage, `NAME_slicing_job.gpkg` beside `NAME.tif`. It is made once the map is in place, so
-`job_done` can be believed: it is 0 only for tiles of blocks that could not be read, that hold no
-imagery, or that lie outside the region of interest. Needs the extra `vector`.
+`job_done` can be believed: it is 0 only for tiles that could not be read, that hold no imagery, or
+that lie outside the region of interest. Needs the extra `vector`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from covermap.mapping.journal import Journal
+from covermap.legend import NODATA
+from covermap.mapping.journal import CLASSES, Journal
 from covermap.mapping.plan import MapPlan
 from covermap.raster.polygons import require_polygons, write_polygons
 
@@ -42,9 +43,9 @@ def write_tile_table(target: Path, journal: Journal, plan: MapPlan, scene: Scene
 
     Tiles come in the order in which that system runs them: column by column, from the last row up.
     Each has `id` ("1-row-column", from 1 at the raster's first pixel), `output_id` (the map's
-    name), `job_done` (1 where its pixels were written), `left`, `bottom`, `right` and `top` of its
-    core in map units, the same of the raster (`left_o`, …), and the tile with its margins as
-    geometry. A core may overlap its neighbour's, and reach outside a raster that is smaller.
+    name), `job_done` (1 where it classified a pixel of the map), `left`, `bottom`, `right` and
+    `top` of its core in map units, the same of the raster (`left_o`, …), and the tile with its
+    margins as geometry. Cores may overlap, and one reaches outside a raster that is smaller.
 
     Args:
         target: the map.
@@ -59,8 +60,7 @@ def write_tile_table(target: Path, journal: Journal, plan: MapPlan, scene: Scene
         OutputError: it cannot be written.
     """
     grid = plan.blocks.grid
-    done = [b for b in plan.blocks if journal.records[b].state == "done"]
-    written = {tile for block in done for tile in plan.blocks.tiles(block)}
+    written = _written_tiles(journal, plan)
     order = [
         row * grid.cols + col for col in range(grid.cols) for row in reversed(range(grid.rows))
     ]
@@ -78,6 +78,21 @@ def write_tile_table(target: Path, journal: Journal, plan: MapPlan, scene: Scene
     for side, value in zip(_SIDES, whole, strict=True):
         columns[f"{side}_o"] = np.full(len(order), value)
     return write_polygons(tiles_path(target), _rings(seen, scene), columns, scene.crs)
+
+
+def _written_tiles(journal: Journal, plan: MapPlan) -> set[int]:
+    """Tiles that classified at least one pixel."""
+    found = set()
+    for block in plan.blocks:
+        done = journal.records[block].state == "done"
+        classes = journal.read(block, CLASSES) if done else None
+        if classes is None:
+            continue
+        for tile in plan.blocks.tiles(block):
+            core = plan.blocks.grid.core(tile).relative_to(plan.window(block))
+            if (classes[core.slices] != NODATA).any():
+                found.add(tile)
+    return found
 
 
 def _edges(window: Any) -> tuple[int, int, int, int]:
