@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,23 @@ def test_map_equals_input_on_the_same_grid(job):
         assert not list(Path(folder).glob(".*"))
     assert result.areas.nodata == (pixels == 255).sum()
     assert result.areas.pixels.tolist() == [(pixels == k).sum() for k in range(CLASSES)]
+
+
+@given(jobs())
+@settings(max_examples=50)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_compat_map_equals_input_wherever_the_file_says_nodata(job):
+    pixels = make_numbers(job["shape"], job["holes"])
+    crs, transform = job["place"]
+    how = replace(job["settings"], compat="flair-detect", blend=None)
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_raster(Path(folder) / "in.tif", pixels[None], crs=crs, transform=transform)
+        target = Path(folder) / "out.tif"
+        map_scene(BUNDLES[job["stride"]], open_scene(source), target, how)
+        with rasterio.open(source) as before, rasterio.open(target) as after:
+            # 255 is nearest to the last class
+            np.testing.assert_array_equal(after.read(1), np.minimum(pixels, CLASSES - 1))
+            assert (after.shape, after.transform) == (before.shape, before.transform)
 
 
 @given(jobs(), st.randoms(use_true_random=False))

@@ -19,6 +19,8 @@ EXAMPLES = """**Examples**
 `covermap map a.tif b.tif --mosaic --bundle model.safetensors --out map.tif --tta d4`
 
 `covermap map scene.tif --bundle m.safetensors --out map.tif --nodata 255 --region area.gpkg`
+
+`covermap map scene.tif -b m.safetensors -o map.tif --compat flair-detect --also probabilities`
 """
 
 
@@ -89,6 +91,13 @@ def command(
             "time=10:15, camera=NAME, altitude=METRES, longitude=, latitude=. Repeatable."
         ),
     ] = None,
+    compat: Annotated[
+        str | None,
+        typer.Option(help="flair-detect: tiles, edges and values as FLAIR-1's zone detection."),
+    ] = None,
+    tiles: Annotated[
+        bool, typer.Option("--tiles", help="With --compat: write the tiles too, as a GeoPackage.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only the pre-flight check; write nothing.")
     ] = False,
@@ -118,6 +127,8 @@ def command(
         compile=compiled,
         overwrite=overwrite,
         metadata=common.assignments(metadata or (), "--metadata"),
+        compat=compat,
+        tiles=tiles,
     )
     jobs = map_jobs([common.existing(image, "raster") for image in images], out, mosaic=mosaic)
     loaded = api.Bundle.load(Path(common.existing(bundle, "bundle")))

@@ -156,7 +156,7 @@ def preflight(
         needed,
         free,
         {
-            **asdict(resolved),
+            **resolved.to_dict(),
             "tile": plan.blocks.grid.tile,
             "block": plan.blocks.block,
             **({"metadata": dict(plan.metadata)} if plan.metadata else {}),
@@ -270,7 +270,7 @@ def _disk(plan: MapPlan, scene: Scene, target: Path, problems: list[str]) -> tup
 def _check_target(target: Path, plan: MapPlan, settings: MapSettings) -> list[str]:
     problems = [
         f"{path} exists already. Choose another name, or set overwrite to replace it."
-        for path in (target, *output_paths(target, plan.outputs).values())
+        for path in (target, *output_paths(target, plan.outputs, tiles=settings.tiles).values())
         if path.exists() and not settings.overwrite
     ]
     folder = target.absolute().parent

@@ -27,13 +27,46 @@ from covermap.tiling import BlockPlan, TileGrid, fit_core
 logger = logging.getLogger(__name__)
 
 NODATA = 255
-"""Where there is no imagery: in classes and in every layer."""
+"""Where there is no imagery: in classes, and in layers unless they are encoded otherwise."""
 
 LAYERS = ("probabilities", "confidence", "entropy")
-"""What can be had besides classes, each as whole numbers 0 … 254 of a share 0 … 1."""
+"""What can be had besides classes, each a share 0 … 1 written as whole numbers."""
 
 LAYER_TOP = 254
 """The number that stands for a share of one."""
+
+
+@dataclass(frozen=True)
+class ShareEncoding:
+    """How shares 0 … 1 are written as whole numbers.
+
+    Attributes:
+        top: the number that stands for one.
+        floored: whether fractions are cut off; otherwise they are rounded.
+        blank: what stands where nothing is wanted or valid.
+    """
+
+    top: int = LAYER_TOP
+    floored: bool = False
+    blank: int = NODATA
+
+    @property
+    def nodata(self) -> int | None:
+        """What to declare as nodata: `blank`, or None where a share may be written so too."""
+        return self.blank if self.blank > self.top else None
+
+    def encode(self, shares: Tensor) -> Tensor:
+        """Turn shares, any shape float32 within 0 … 1, into uint8."""
+        numbers = shares * self.top
+        numbers = numbers.floor_() if self.floored else numbers.round_()
+        return numbers.clamp_(0, self.top).to(torch.uint8)
+
+
+ROUNDED = ShareEncoding()
+"""Covermap's own: 0 … 254, and 255 where there is no imagery."""
+
+FLOORED = ShareEncoding(top=255, floored=True, blank=0)
+"""Cut off to 0 … 255, as published systems do it; all bands are 0 where nothing is classified."""
 
 
 class BatchSize:
@@ -69,27 +102,47 @@ class Prediction:
 
     Attributes:
         classes: (h, w) uint8, class index 0 … K - 1, 255 where nothing is wanted or valid.
-        layers: by name of `LAYERS`, (n, h, w) uint8, 0 … 254 for shares 0 … 1, 255 as above; n is
+        layers: by name of `LAYERS`, (n, h, w) uint8, shares 0 … 1 as `encoding` writes them; n is
             K for probabilities and 1 otherwise.
+        encoding: how shares are written, and what stands where classes are 255.
     """
 
     classes: npt.NDArray[np.uint8]
     layers: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    encoding: ShareEncoding = ROUNDED
 
     @classmethod
-    def empty(cls, shape: tuple[int, int], classes: int, layers: Sequence[str]) -> Prediction:
+    def empty(
+        cls,
+        shape: tuple[int, int],
+        classes: int,
+        layers: Sequence[str],
+        encoding: ShareEncoding = ROUNDED,
+    ) -> Prediction:
         """Nothing but nodata.
 
         Args:
             shape: rows and columns.
             classes: number of classes K.
             layers: names of the layers.
+            encoding: how shares are written.
         """
         counts = {name: classes if name == "probabilities" else 1 for name in layers}
         return cls(
             np.full(shape, NODATA, np.uint8),
-            {name: np.full((n, *shape), NODATA, np.uint8) for name, n in counts.items()},
+            {name: np.full((n, *shape), encoding.blank, np.uint8) for name, n in counts.items()},
+            encoding,
         )
+
+    def clear(self, where: npt.NDArray[np.bool_]) -> None:
+        """Leave nothing of some pixels.
+
+        Args:
+            where: (h, w) bool, true where nothing is to be said.
+        """
+        self.classes[where] = NODATA
+        for layer in self.layers.values():
+            layer[:, where] = self.encoding.blank
 
 
 def predict_tiles(
@@ -100,6 +153,7 @@ def predict_tiles(
     block: int,
     *,
     layers: Sequence[str] = (),
+    encoding: ShareEncoding = ROUNDED,
     batch: BatchSize | None = None,
     context: Context | None = None,
 ) -> Prediction:
@@ -112,6 +166,7 @@ def predict_tiles(
         plan: the tiles and blocks.
         block: number of the block.
         layers: names from `LAYERS` to return besides classes.
+        encoding: how their shares are written.
         batch: tiles at once; 1 when not given. It shrinks if memory runs out.
         context: one for all tiles: metadata of the whole image, for networks that want it.
 
@@ -121,7 +176,7 @@ def predict_tiles(
     Raises:
         ConfigError: not even one tile fits into memory, or the network needs a context.
     """
-    out = Prediction.empty(wanted.shape, runtime.classes, layers)
+    out = Prediction.empty(wanted.shape, runtime.classes, layers, encoding)
     window = plan.window(block)
     tiles = [t for t in plan.tiles(block) if _is_wanted(plan, t, window, wanted)]
     scores = _predict_each(runtime, image, plan, block, tiles, batch or BatchSize(1), context)
@@ -133,8 +188,7 @@ def predict_tiles(
             _reduce(
                 _cut(logits, plan, tile, core), core.relative_to(window), out, logits_given=True
             )
-    for array in (out.classes, *out.layers.values()):
-        array[..., ~wanted] = NODATA
+    out.clear(~wanted)
     return out
 
 
@@ -258,7 +312,7 @@ def _reduce(scores: Tensor, part: Window, out: Prediction, *, logits_given: bool
         return
     shares = torch.softmax(scores.float(), 0) if logits_given else scores
     for name, layer in out.layers.items():
-        layer[:, rows, cols] = _quantise(_layer(shares, name)).cpu().numpy()
+        layer[:, rows, cols] = out.encoding.encode(_layer(shares, name)).cpu().numpy()
 
 
 def _layer(shares: Tensor, name: str) -> Tensor:
@@ -271,10 +325,6 @@ def _layer(shares: Tensor, name: str) -> Tensor:
         return torch.zeros_like(shares)
     entropy: Tensor = torch.special.entr(shares).sum(0, keepdim=True)
     return entropy / math.log(shares.shape[0])
-
-
-def _quantise(shares: Tensor) -> Tensor:
-    return (shares * LAYER_TOP).round_().clamp_(0, LAYER_TOP).to(torch.uint8)
 
 
 def plan_image(
