@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from covermap.errors import BandError, ConfigError, InputError
 from covermap.legend import load_legend
 from covermap.models.bundle import Bundle
+from covermap.models.importers import import_checkpoint
 from covermap.progress import SILENT, Progress
 from covermap.raster.gdal import read_header
 from covermap.raster.scene import Scene, open_scene
@@ -37,6 +38,7 @@ __all__ = [
     "data_section",
     "evaluate",
     "evaluate_bundle",
+    "import_checkpoint",
     "map_raster",
     "prepare",
     "train",

@@ -10,7 +10,10 @@ import typer
 from covermap import __version__
 from covermap.errors import CovermapError
 
-COMMANDS = ("demo", "train", "evaluate", "map", "describe", "recipes", "datasets", "prepare")
+COMMANDS = (
+    *("demo", "train", "evaluate", "map", "import"),
+    *("describe", "recipes", "datasets", "prepare"),
+)
 """Commands in the order of the help page; each is a function `command` or an app `app` in the
 module NAME_command."""
 
