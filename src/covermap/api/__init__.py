@@ -7,6 +7,7 @@ from covermap.api.assessing import evaluate, evaluate_bundle, evaluate_predictio
 from covermap.api.mapping import map_raster, predict, records_of
 from covermap.api.training import TrainingRun, check_dataset, data_section, prepare, train
 from covermap.models.bundle import Bundle
+from covermap.models.importers import import_checkpoint
 
 __all__ = [
     "Bundle",
@@ -16,6 +17,7 @@ __all__ = [
     "evaluate",
     "evaluate_bundle",
     "evaluate_predictions",
+    "import_checkpoint",
     "map_raster",
     "predict",
     "prepare",

@@ -8,7 +8,8 @@ our classifier; its auxiliary head is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -315,6 +316,56 @@ def _read_state(architecture: str, source: str, config: Any) -> dict[str, Tensor
     missing = set(report["missing_keys"])
     found = {name: value for name, value in network.state_dict().items() if name not in missing}
     return {name: value for name, value in found.items() if not name.startswith("auxiliary_head.")}
+
+
+def present_names(
+    options: HfOptions, state: Mapping[str, Tensor], bands: int, classes: int
+) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Bring tensors to the library's present names: it reads what its older versions wrote.
+
+    Args:
+        options: as from `HfFamily.resolve`.
+        state: tensors by the names of any version of the library, without an auxiliary head.
+        bands: number of bands.
+        classes: number of classes.
+
+    Returns:
+        The tensors of the library's network; and its report: `missing_keys`, `unexpected_keys` and
+        `mismatched_keys` (name, shape found, shape expected), whose values are random.
+
+    Raises:
+        ConfigError: the configuration is not valid.
+    """
+    config = _make_config(options.architecture, options.config)
+    getattr(config, "backbone_config", config).num_channels = bands
+    config.num_labels = classes
+    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        with _quiet_library():
+            network, report = _network_class(options.architecture).from_pretrained(
+                None, config=config, state_dict=dict(state), **told
+            )
+    except LIBRARY_ERRORS as error:
+        raise ConfigError(
+            f"The {options.architecture} of this configuration cannot be built: {first_line(error)}"
+        ) from error
+    return network.state_dict(), report
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Keep the library's reports and bars from the terminal: differences are told by ourselves."""
+    from transformers.utils import logging as library_logging
+
+    level, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library_logging.set_verbosity(level)
+        if bars:
+            library_logging.enable_progress_bar()
 
 
 def _unreachable(source: str, what: str, local: bool, error: Exception) -> InputError:
