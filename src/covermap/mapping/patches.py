@@ -24,11 +24,13 @@ from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
 from covermap.data.reading import RecordReader
 from covermap.errors import ConfigError, OutputError
-from covermap.grid import Window, reflect_into
+from covermap.grid import reflect_into
+from covermap.learning.contexts import record_context
 from covermap.legend import NODATA, Legend
 from covermap.mapping.settings import DEFAULT_MARGIN, DEFAULT_TILE
 from covermap.models.bundle import Bundle
 from covermap.models.runtime import Runtime, resolve_device, resolve_precision
+from covermap.models.segmenter import Context
 from covermap.models.tiled import plan_image, predict_image
 from covermap.progress import SILENT, Progress
 from covermap.raster.geo import Grid
@@ -174,6 +176,16 @@ def _refuse_shared_names(paths: Sequence[Path]) -> None:
         seen.add(path)
 
 
+@dataclass(frozen=True, eq=False)
+class _Patch:
+    """A record, read: (C, h, w) pixels, (h, w) bool validity, and its metadata if wanted."""
+
+    record: PatchRecord
+    pixels: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_]
+    context: Context | None
+
+
 class _Predictor:
     """A network, and records that it takes in batches of one size."""
 
@@ -187,24 +199,31 @@ class _Predictor:
         self.runtime = Runtime(
             bundle, precision=precision, device=settings.device, tta=settings.tta
         )
-        self.reader, self.batch = reader, settings.batch
+        self.model, self.reader, self.batch = bundle.model, reader, settings.batch
         self.tile = bundle.card.tile or bundle.model.fit(DEFAULT_TILE)
         margin = bundle.card.margin if settings.margin is None else settings.margin
         self.margin = min(DEFAULT_MARGIN, self.tile // 4) if margin is None else margin
 
-    def run(self, records: Sequence[PatchRecord]) -> Iterator[tuple[PatchRecord, Any]]:
+    def run(
+        self, records: Sequence[PatchRecord]
+    ) -> Iterator[tuple[PatchRecord, npt.NDArray[np.uint8]]]:
         """Yield each record with its (h, w) uint8 class indices, 255 where invalid, in order."""
-        waiting: list[tuple[PatchRecord, npt.NDArray[Any], npt.NDArray[np.bool_]]] = []
+        waiting: list[_Patch] = []
         for record in records:
-            pixels, valid = self.reader.read_pixels(record, self.reader.window(record))
-            if waiting and waiting[0][2].shape != valid.shape:
+            patch = self._read(record)
+            if waiting and waiting[0].valid.shape != patch.valid.shape:
                 yield from self._predict(waiting)
                 waiting = []
-            waiting.append((record, pixels, valid))
-            if len(waiting) >= self._most(valid.shape):
+            waiting.append(patch)
+            if len(waiting) >= self._most(patch.valid.shape):
                 yield from self._predict(waiting)
                 waiting = []
-        yield from self._predict(waiting)
+        if waiting:
+            yield from self._predict(waiting)
+
+    def _read(self, record: PatchRecord) -> _Patch:
+        pixels, valid = self.reader.read_pixels(record, self.reader.window(record))
+        return _Patch(record, pixels, valid, record_context(self.model, self.reader, record))
 
     def _most(self, shape: tuple[int, ...]) -> int:
         if max(shape) > self.tile - 2 * self.margin:
@@ -212,35 +231,50 @@ class _Predictor:
         return self.batch or self.runtime.fit_batch(*(self.runtime.fit(side) for side in shape))
 
     def _predict(
-        self, group: Sequence[tuple[PatchRecord, npt.NDArray[Any], npt.NDArray[np.bool_]]]
+        self, group: Sequence[_Patch]
     ) -> Iterator[tuple[PatchRecord, npt.NDArray[np.uint8]]]:
-        if not group:
-            return
-        height, width = group[0][2].shape
+        height, width = group[0].valid.shape
         plan = plan_image(self.runtime, height, width, self.tile, self.margin, blend=False)
         if len(plan.grid) > 1:
-            for record, pixels, valid in group:
-                result = predict_image(
-                    self.runtime, pixels, valid, tile=self.tile, margin=self.margin
-                )
-                yield record, result.classes
+            for patch in group:
+                yield patch.record, self._predict_large(patch)
             return
         whole, seen = plan.grid.extent, plan.seen_window(0)
         images = [
             self.runtime.normalise(
-                reflect_into(pixels, whole, seen, whole), reflect_into(valid, whole, seen, whole)
+                reflect_into(patch.pixels, whole, seen, whole),
+                reflect_into(patch.valid, whole, seen, whole),
             )
-            for _, pixels, valid in group
+            for patch in group
         ]
         # kernels may depend on the size of a batch: short ones are filled up
-        full = max(len(images), self._most((height, width)))
-        stack = torch.stack(images + [images[-1]] * (full - len(images)))
-        classes = self.runtime.predict_logits(stack).max(1).indices.to(torch.uint8).cpu().numpy()
-        inner = Window(0, 0, height, width).relative_to(seen).slices
-        for (record, _, valid), found in zip(group, classes, strict=False):
+        missing = max(0, self._most((height, width)) - len(images))
+        stack = torch.stack(images + [images[-1]] * missing)
+        known = [patch.context for patch in [*group, *[group[-1]] * missing]]
+        context = _join(known)
+        logits = self.runtime.predict_logits(stack, context)
+        classes = logits.max(1).indices.to(torch.uint8).cpu().numpy()
+        inner = plan.grid.extent.relative_to(seen).slices
+        for patch, found in zip(group, classes, strict=False):
             own = np.ascontiguousarray(found[inner])
-            own[~valid] = NODATA
-            yield record, own
+            own[~patch.valid] = NODATA
+            yield patch.record, own
+
+    def _predict_large(self, patch: _Patch) -> npt.NDArray[np.uint8]:
+        return predict_image(
+            self.runtime,
+            patch.pixels,
+            patch.valid,
+            tile=self.tile,
+            margin=self.margin,
+            context=patch.context,
+        ).classes
+
+
+def _join(contexts: Sequence[Context | None]) -> Context | None:
+    """The contexts of single images as that of their batch."""
+    known = [context for context in contexts if context is not None]
+    return Context(tuple(context.metadata[0] for context in known)) if known else None
 
 
 def _encode(
