@@ -116,6 +116,12 @@ def is_flair(root: Path) -> bool:
     return False
 
 
+def _place(folder: str) -> tuple[str, str]:
+    """The domain and zone that a folder belongs to, or empty texts."""
+    parts = folder.replace(os.sep, "/").split("/")
+    return _last(_DOMAIN, parts), _last(_ZONE, parts)
+
+
 def _last(pattern: re.Pattern[str], parts: Sequence[str]) -> str:
     return next((part for part in reversed(parts) if pattern.fullmatch(part)), "")
 
@@ -163,8 +169,7 @@ def _from_tree(folder: Path, unlabelled: str) -> list[_Patch]:
     splits: dict[tuple[str, str, str], str] = {}
     for path, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        parts = path.split(os.sep)
-        domain, zone = _last(_DOMAIN, parts), _last(_ZONE, parts)
+        (domain, zone), split = _place(path), _split_of(path[top:])
         for name in sorted(files):
             match = _FILE.fullmatch(name)
             if match is None:
@@ -177,7 +182,7 @@ def _from_tree(folder: Path, unlabelled: str) -> list[_Patch]:
                 )
             found[kind][key] = f"{path}{os.sep}{name}"
             if kind == "IMG":
-                splits[key] = _split_of(path[top:])
+                splits[key] = split
     images, masks = found["IMG"], found["MSK"]
     if not images:
         raise InputError(
@@ -201,12 +206,13 @@ def _split_of(below: str) -> str:
 
 
 def _records(patches: Sequence[_Patch], folder: Path, metadata: Path | None) -> list[PatchRecord]:
-    stems = [os.path.splitext(os.path.basename(patch.image))[0] for patch in patches]
+    names = [os.path.split(patch.image) for patch in patches]
+    stems = [os.path.splitext(name)[0] for _, name in names]
     facts = {} if metadata is None else read_metadata(metadata, stems)
+    places = {path: _place(path) for path, _ in names}
     records = []
-    for patch, stem in zip(patches, stems, strict=True):
-        parts = patch.image.replace(os.sep, "/").split("/")
-        domain, zone, columns = _last(_DOMAIN, parts), _last(_ZONE, parts), {}
+    for patch, stem, (path, _) in zip(patches, stems, names, strict=True):
+        (domain, zone), columns = places[path], {}
         if stem in facts:
             found = facts[stem]
             domain, zone, columns = domain or found.domain, zone or found.zone, dict(found.columns)
