@@ -111,10 +111,10 @@ def download(
                     "command again to go on."
                 ) from error
             wait(_WAITS[tries])
+    note.unlink(missing_ok=True)
     digest = _verified(file, part)
     with atomic_path(target) as temporary:
         part.replace(temporary)
-    note.unlink(missing_ok=True)
     return digest
 
 
@@ -219,9 +219,9 @@ def _open(url: str, have: int, state: _State) -> Any:
     try:
         return urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        error.close()
         if error.code == 416:
             return error
+        error.close()
         if error.code in _PASSING:
             raise _InterruptedError(f"the server answers {error.code} {error.reason}") from error
         raise InputError(

@@ -25,6 +25,7 @@ ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Endings of archives that can be unpacked."""
 
 _CHUNK = 1 << 20
+_HARMLESS = 100_000_000
 _BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError),
@@ -171,7 +172,7 @@ def _check_total(archive: Path, entries: list[_Entry], limits: Limits) -> int:
         raise InputError(
             f"{archive}: holds {len(entries):,} entries, at most {limits.files:,} are unpacked."
         )
-    if total > limits.size or total > max(limits.ratio * packed, 100_000_000):
+    if total > limits.size or total > max(limits.ratio * packed, _HARMLESS):
         raise InputError(
             f"{archive}: {packed:,} bytes that unpack to {total:,}; at most {limits.size:,} bytes, "
             f"and {limits.ratio:g} times the archive, are unpacked. If you trust it, unpack it "
