@@ -10,6 +10,7 @@ import pyproj
 import pytest
 
 from covermap.data.about import describe_record
+from covermap.data.augment import AugmentConfig
 from covermap.data.collection import Collection
 from covermap.data.index import PatchIndex, PatchRecord
 from covermap.data.patches import EvaluationPatches, TrainingPatches
@@ -47,7 +48,9 @@ def test_without_a_crs_the_position_stays_unknown(tmp_path: Path):
 
 def test_patches_know_their_record(make_collection: MakeCollection):
     collection = make_collection((40, 60), (30, 20), (16, 16))
-    training = TrainingPatches(collection, patch=16, length_per_epoch=12)
+    training = TrainingPatches(
+        collection, patch=16, length_per_epoch=12, augment=AugmentConfig.off()
+    )
     evaluation = EvaluationPatches(collection, patch=16, margin=0)
     for patches in (training, evaluation):
         for item in (patches[position] for position in range(len(patches))):

@@ -112,7 +112,7 @@ class TestTraining:
 
     @pytest.fixture
     def dated(self, tmp_path: Path) -> Datasets:
-        records = write_dated(tmp_path / "data", 8)
+        records = write_dated(tmp_path / "data", 8, camera="")
         root = tmp_path / "data"
         return Datasets(collection(root, records[:6]), collection(root, records[6:]))
 
@@ -166,5 +166,5 @@ class TestTraining:
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
     def test_averaging_takes_statistics_with_metadata(self, fit):
-        bundle, _ = fit("mean", epochs=4, select="average", average_last=2)
+        bundle, _ = fit("mean", select="average", average_last=2)
         assert bundle.card.provenance.scores["val"]["oa"] > 0.9

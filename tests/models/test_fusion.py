@@ -30,14 +30,13 @@ SHALLOW = {"encoder": "resnet18", "depth": 3}
 
 FAMILIES = [
     ("compact", COMPACT),
-    ("smp", {"encoder": "resnet18"}),
     ("smp", {**SHALLOW, "head_kernel": 3}),
     ("smp", {"encoder": "mit_b0", "decoder": "segformer"}),
     ("smp", {"encoder": "tu-vit_tiny_patch16_224", "decoder": "dpt"}),
     ("hf", {"architecture": "segformer", "config": SEGFORMER}),
     ("hf", {"architecture": "upernet", "config": {"backbone_config": SWIN, "hidden_size": 16}}),
 ]
-NAMES = ["compact", "unet", "wide-head", "mit", "dpt", "segformer", "upernet"]
+NAMES = ["compact", "wide-head", "mit", "dpt", "segformer", "upernet"]
 
 WINTER = {**EXAMPLE, "date": "2020-01-05", "camera": "other"}
 
@@ -54,6 +53,11 @@ def wake(model: Segmenter) -> Segmenter:
     return model
 
 
+def difference(one: Tensor, other: Tensor) -> float:
+    """Largest difference of scores, in units of their spread."""
+    return float((one - other).abs().max() / one.std())
+
+
 def image_for(model: Segmenter, count: int = 2) -> Tensor:
     height, width = model.fit(64), model.fit(64 + model.stride)
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(1))
@@ -61,7 +65,9 @@ def image_for(model: Segmenter, count: int = 2) -> Tensor:
 
 @pytest.mark.parametrize(("family", "options"), FAMILIES, ids=NAMES)
 @torch.no_grad()
-def test_film_starts_as_the_network_without(family: str, options: dict[str, Any]):
+def test_film_starts_as_the_network_without_and_then_sees_each_image_its_own(
+    family: str, options: dict[str, Any]
+):
     plain, film = make(family, options, "none"), make(family, options, "film")
     own, theirs = plain.state_dict(), film.state_dict()
     assert {name for name in theirs if name not in own} == {
@@ -70,27 +76,20 @@ def test_film_starts_as_the_network_without(family: str, options: dict[str, Any]
     assert all(torch.equal(theirs[name], tensor) for name, tensor in own.items())
     assert not plain.wants_metadata
     assert film.wants_metadata
-    image = image_for(film)
-    expected = plain(image)
-    assert torch.equal(film(image), expected)
-    assert torch.equal(film(image, Context((EXAMPLE,))), expected)
+    image, both = image_for(film), Context((EXAMPLE, WINTER))
+    neutral = plain(image)
+    assert torch.equal(film(image, both), neutral)
 
-
-@pytest.mark.parametrize(("family", "options"), FAMILIES, ids=NAMES)
-@torch.no_grad()
-def test_film_uses_each_image_its_own_metadata(family: str, options: dict[str, Any]):
-    plain, film = make(family, options, "none"), wake(make(family, options, "film"))
-    image = image_for(film)
-    both = film(image, Context((EXAMPLE, WINTER)))
+    wake(film)
+    found = film(image, both)
     for number, metadata in enumerate((EXAMPLE, WINTER)):
         alone = film(image[number : number + 1], Context((metadata,)))
-        torch.testing.assert_close(both[number : number + 1], alone, atol=1e-4, rtol=1e-3)
-    assert not torch.allclose(both, film(image, Context((WINTER, EXAMPLE))), atol=1e-3)
-    nothing = plain(image)
-    assert torch.equal(film(image), nothing)
-    assert torch.equal(film(image, Context(({}, {"zone": "Z1"}))), nothing)
-    features = film.features(image, Context((EXAMPLE, WINTER)))
-    torch.testing.assert_close(film.classify(features, both.shape[-2:]), both)
+        assert difference(found[number : number + 1], alone) < 1e-4
+    assert difference(found, film(image, Context((WINTER, EXAMPLE)))) > 1e-3
+    features = film.features(image, both)
+    assert difference(film.classify(features, (found.shape[-2], found.shape[-1])), found) < 1e-4
+    assert torch.equal(film(image), neutral)
+    assert torch.equal(film(image, Context(({}, {"zone": "Z1"}))), neutral)
 
 
 @pytest.mark.parametrize("level", [torch.randn(2, 5, 1, 1), torch.randn(2, 5, 7, 3)])
@@ -215,15 +214,18 @@ def test_a_bundle_of_it_runs(metadata: str, make_bundle, tmp_path):
     assert runtime.fit(40) == (40 if metadata == "film" else 128)
     image = torch.randn(2, 3, 128, 128)
     found = runtime.predict_logits(image, Context((WINTER,)))
-    torch.testing.assert_close(found, model(image, Context((WINTER,) * 2)), atol=1e-3, rtol=1e-3)
-    assert not torch.allclose(found, runtime.predict_logits(image, Context((EXAMPLE,))), atol=1e-2)
+    assert difference(found, model(image, Context((WINTER,) * 2))) < 1e-3
+    assert difference(found, runtime.predict_logits(image, Context((EXAMPLE,)))) > 1e-2
     assert runtime.warm_up(1, 128, 128) > 0
     folded = fold_batch_norm(model, image, Context((WINTER,)))
     assert folded is not model
     pixels, valid = image[0, :, :50, :70].numpy() * 20 + 100, image[0, 0, :50, :70].numpy() > -9
     maps = [
-        predict_image(runtime, pixels, valid, tile=128, margin=32, context=Context((known,)))
+        predict_image(
+            runtime, pixels, valid, tile=128, margin=32, layers=("probabilities",),
+            context=Context((known,)),
+        ).layers["probabilities"]
         for known in (WINTER, EXAMPLE)
-    ]
-    assert maps[0].classes.shape == (50, 70)
-    assert (maps[0].classes != maps[1].classes).any()
+    ]  # fmt: skip
+    assert maps[0].shape == (3, 50, 70)
+    assert (maps[0] != maps[1]).any()

@@ -25,14 +25,17 @@ def _radius(latitude: float) -> float:
 def _half_angle(latitude: float) -> float:
     """Tangent of half the angle from the pole, on the conformal sphere."""
     sine = _ECCENTRICITY * math.sin(latitude)
-    return math.tan(math.pi / 4 - latitude / 2) * ((1 + sine) / (1 - sine)) ** (_ECCENTRICITY / 2)
+    stretch = math.pow((1 + sine) / (1 - sine), _ECCENTRICITY / 2)
+    return math.tan(math.pi / 4 - latitude / 2) * stretch
 
 
 _CONE = math.log(_radius(_PARALLELS[0]) / _radius(_PARALLELS[1])) / math.log(
     _half_angle(_PARALLELS[0]) / _half_angle(_PARALLELS[1])
 )
-_SCALE = _SEMI_MAJOR * _radius(_PARALLELS[0]) / (_CONE * _half_angle(_PARALLELS[0]) ** _CONE)
-_ORIGIN = _SCALE * _half_angle(_LATITUDE) ** _CONE
+_SCALE = (
+    _SEMI_MAJOR * _radius(_PARALLELS[0]) / (_CONE * math.pow(_half_angle(_PARALLELS[0]), _CONE))
+)
+_ORIGIN = _SCALE * math.pow(_half_angle(_LATITUDE), _CONE)
 
 
 def lambert93(longitude: float, latitude: float) -> tuple[float, float]:
@@ -45,6 +48,6 @@ def lambert93(longitude: float, latitude: float) -> tuple[float, float]:
     Returns:
         Easting and northing, metres.
     """
-    distance = _SCALE * _half_angle(math.radians(latitude)) ** _CONE
+    distance = _SCALE * math.pow(_half_angle(math.radians(latitude)), _CONE)
     angle = _CONE * (math.radians(longitude) - _LONGITUDE)
     return _EASTING + distance * math.sin(angle), _NORTHING + _ORIGIN - distance * math.cos(angle)
