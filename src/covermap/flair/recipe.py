@@ -135,8 +135,12 @@ def _training(config: Training, legend: Legend, bands: Sequence[str], look: Look
 
 
 def _augmentation(wanted: bool) -> dict[str, Any]:
+    """FLAIR's two flips and its random quarter turns, each with a chance of 0.5; or nothing."""
     still = dataclasses.asdict(AugmentConfig.off())
-    return {**still, "dihedral": wanted, "scale": [1.0, 1.0], "saturation": [1.0, 1.0]}
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in still.items()
+    }
+    return {**plain, "dihedral": wanted, "quarter_turns": 0.25 if wanted else 0.0}
 
 
 def legend_of(names: Sequence[str], *, starts_at_one: bool) -> Legend:
