@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapping_helpers import CLASSES, StopAfter, StoppedError, make_identity, write_raster
 
-from covermap.errors import ConfigError
+from covermap.errors import ConfigError, OutputError
 from covermap.grid import Window
 from covermap.mapping.compat import lay_tiles
 from covermap.mapping.local import map_scene
@@ -242,7 +242,7 @@ class TestRestart:
         target, small = tmp_path / "map.tif", MapSettings(tile=16, margin=3, block=20)
         with pytest.raises(StoppedError):
             map_scene(IDENTITY, open_scene(path), target, small, StopAfter(2))
-        with pytest.raises(Exception, match='compat was null, now "flair-detect"'):
+        with pytest.raises(OutputError, match='compat was null, now "flair-detect"'):
             map_scene(IDENTITY, open_scene(path), target, replace(small, compat="flair-detect"))
 
 

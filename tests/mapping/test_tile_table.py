@@ -126,10 +126,10 @@ def test_tiles_outside_a_region_are_not_done(scene, tmp_path):
     assert [n for n, done in zip(table["id"], table["job_done"], strict=True) if done] == ["1-1-2"]
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_rasters_without_georeference_count_in_pixels(tmp_path):
     pixels = np.zeros((1, 7, 12), np.uint8)
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-        path = write_raster(tmp_path / "in.tif", pixels, crs=None, transform=None, nodata=None)
+    path = write_raster(tmp_path / "in.tif", pixels, crs=None, transform=None, nodata=None)
     result = map_scene(IDENTITY, open_scene(path), tmp_path / "map.tif", FLAIR)
     table, boxes, meta = read_table(result.outputs["tiles"])
     assert not meta["crs"]
