@@ -252,12 +252,8 @@ def _modern_framework(new: dict[str, Any], notices: list[str]) -> None:
     """Bring `model_name` and `encoder_name` to where they stand now."""
     framework = new.get("model_framework")
     places = [new] + ([framework] if isinstance(framework, dict) else [])
-    found = {
-        key: place.pop(key)
-        for place in places
-        for key in ("model_name", "encoder_name")
-        if key in place
-    }
+    spellings: tuple[str, ...] = ("model_name", "encoder_name")
+    found = {key: place.pop(key) for place in places for key in spellings if key in place}
     if set(found) != {"model_name", "encoder_name"}:
         new |= found
         return

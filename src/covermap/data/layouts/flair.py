@@ -212,7 +212,8 @@ def _records(patches: Sequence[_Patch], folder: Path, metadata: Path | None) -> 
     places = {path: _place(path) for path, _ in names}
     records = []
     for patch, stem, (path, _) in zip(patches, stems, names, strict=True):
-        (domain, zone), columns = places[path], {}
+        columns: dict[str, str] = {}
+        domain, zone = places[path]
         if stem in facts:
             found = facts[stem]
             domain, zone, columns = domain or found.domain, zone or found.zone, dict(found.columns)
