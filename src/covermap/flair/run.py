@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +158,6 @@ def run_flair(
         logger.warning("%s", notice)
     config, folder, bundle = plan.config, plan.folder, plan.start
     written: list[Path] = []
-    if config.cp_csv_and_conf_to_output:
-        written.append(_keep_inputs(conf, config, folder))
     if config.tasks.train:
         run = api.train(
             without_test(plan.recipe),
@@ -169,7 +167,9 @@ def run_flair(
             overwrite=overwrite,
             progress=progress,
         )
-        bundle, written = run.bundle, [*written, run.bundle_path, run.report_path]
+        bundle, written = run.bundle, [run.bundle_path, run.report_path]
+    if config.cp_csv_and_conf_to_output:
+        written.append(_keep_inputs(conf, config, folder))
     predictions = folder / f"predictions_{config.paths.out_model_name}"
     if not (config.tasks.predict or config.tasks.metrics):
         return FlairRun(folder, tuple(written))
@@ -183,7 +183,7 @@ def run_flair(
             overwrite=overwrite,
             device="cpu" if config.accelerator == "cpu" else "auto",
         )
-        predict_patches(bundle, test, predictions, settings, progress)
+        predict_patches(bundle, _as_wanted(test, bundle), predictions, settings, progress)
         written.append(predictions)
     if not config.tasks.metrics:
         return FlairRun(folder, tuple(written))
@@ -193,6 +193,12 @@ def run_flair(
         delete_predictions(test, predictions)
         written = [path for path in written if path != predictions]
     return FlairRun(folder, tuple(written), assessment, scores)
+
+
+def _as_wanted(test: Collection, bundle: Bundle) -> Collection:
+    """The same records in the units of a bundle, whose weights may come from elsewhere."""
+    names = test.bands if test.sensor is None else test.sensor.names
+    return replace(test, sensor=bundle.sensor, bands=names)
 
 
 def without_test(recipe: Recipe) -> Recipe:
