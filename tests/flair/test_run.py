@@ -62,7 +62,7 @@ def by_hand(model, image):
     """The network run on a patch as FLAIR's YAML says, classes not learned barred."""
     mean, std = np.array(MEANS)[:, None, None], np.array(STDS)[:, None, None]
     pixels = torch.from_numpy(((image - mean) / std).astype(np.float32))[None]
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = model(pixels)[0]
     logits[[NAMES.index("ligneous"), NAMES.index("other")]] = -torch.inf
     return logits
