@@ -195,7 +195,11 @@ def test_legends_by_number_of_classes(tmp_path: Path, legend: Legend) -> None:
         ({"means": [1.0] * 5, "stds": [0.0] * 5}, ConfigError, "must be above 0"),
         ({"norm": "scalling"}, ConfigError, "Did you mean 'scaling'"),
         ({"norm": "scaling", "means": [1.0] * 5}, ConfigError, "go with the normalisation custom"),
-        ({"arch": "mit_b0_unet"}, InputError, r"do not fit the network smp\(decoder=unet, encoder=mit_b0"),
+        (
+            {"arch": "mit_b0_unet"},
+            InputError,
+            r"do not fit the network smp\(decoder=unet, encoder=mit_b0",
+        ),
         ({"arch": "resnet18"}, ConfigError, "not of the form ENCODER_DECODER"),
         ({"arch": "resnet18_unet", "encoder": "resnet18"}, ConfigError, "leave --encoder"),
         ({"encoder": "resnet18", "decoder": "unett"}, ConfigError, "Did you mean 'unet'"),

@@ -267,6 +267,8 @@ def test_a_model_of_another_architecture_under_a_published_name_is_refused(
     entry, path = little
     other = replace(entry, decoder="fpn")
     monkeypatch.setattr(published, "published_models", lambda: (other,))
-    with pytest.raises(InputError, match=r"do not fit the network smp\(decoder=fpn, encoder=resnet18"):
+    with pytest.raises(
+        InputError, match=r"do not fit the network smp\(decoder=fpn, encoder=resnet18"
+    ):
         import_checkpoint(path)
     assert find_smp(smp_network(bands=3).state_dict(), "a").spec.options["decoder"] == "unet"
