@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_listed() -> None:
         find_smp(state, "a.pth")
     text = str(caught.value)
     total = len(state)  # one less, one more
-    assert "a.pth: its tensors do not fit the network smp(unet, resnet18" in text
+    assert "a.pth: its tensors do not fit the network smp(decoder=unet, encoder=resnet18" in text
     assert f"{total - 2} of {total} match" in text
     assert "1 missing: decoder.blocks.1.conv1.0.weight" in text
     assert "1 unknown: decoder.blocks.9.extra" in text
@@ -111,7 +111,9 @@ def test_what_does_not_fit_is_listed() -> None:
 
 def test_another_architecture_than_stated_is_refused() -> None:
     state = smp_network(bands=3, classes=2).state_dict()
-    with pytest.raises(InputError, match=r"do not fit the network smp\(fpn, resnet18"):
+    with pytest.raises(
+        InputError, match=r"do not fit the network smp\(decoder=fpn, encoder=resnet18"
+    ):
         find_smp(state, "a.pth", "resnet18", "fpn")
     with pytest.raises(ConfigError, match="Did you mean 'resnet18'"):
         find_smp(state, "a.pth", "resnet81", "unet")
