@@ -114,7 +114,9 @@ class DataSection(Section):
         default="error", description="What label values outside the legend are."
     )
     gsd: float | None = Field(
-        default=None, gt=0, description="Ground sampling distance in metres to resample to."
+        default=None,
+        gt=0,
+        description="Ground sampling distance in metres to resample images and labels to.",
     )
     split: SplitSection = Field(  # type: ignore[valid-type]
         default_factory=SplitSection, description="How records are divided."
