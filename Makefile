@@ -2,6 +2,7 @@
 # make test     runs the whole suite     make check  lint, format and types
 PYTHON ?= python3
 VENV ?= .venv
+PIP_FLAGS ?=
 BIN := $(VENV)/bin
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PLATFORM := $(shell $(PYTHON) -c 'import platform, sys; print(sys.platform + "-" + platform.machine())')
@@ -14,10 +15,10 @@ all: $(STAMP)
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 ifneq ($(LOCKED),)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) --no-deps --no-build-isolation -e .
 else
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -e '.[dev]'
 endif
 	touch $@
 

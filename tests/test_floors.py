@@ -21,7 +21,7 @@ ORDER = (
     ("mapping", "recipes"),
     ("assessment",),
     ("api", "describe"),
-    ("demo",),
+    ("demo", "flair"),
     ("cli",),
     ("__main__",),
 )

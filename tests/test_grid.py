@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covermap.grid import Window, reflect, reflect_into
-from covermap.tiling import BlockPlan, TileGrid, fit_core, ramp
+from covermap.grid import Window, fill_into, reflect, reflect_into
+from covermap.tiling import Axis, BlockPlan, TileGrid, fit_core, ramp
 
 windows = st.builds(
     Window, st.integers(-12, 12), st.integers(-12, 12), st.integers(0, 15), st.integers(0, 15)
 )
+
+
+layouts = st.sampled_from(["clipped", "pulled", "mirrored"])
 
 
 @st.composite
@@ -20,9 +23,10 @@ def plans(draw):
     core = draw(st.integers(1, 20)), draw(st.integers(1, 20))
     # a few tiles each way, the last one cut anywhere
     height, width = (draw(st.integers(1, 5 * length)) for length in core)
-    grid = TileGrid(height, width, core, draw(st.integers(0, 25)))
+    layout = draw(layouts), draw(layouts)
+    grid = TileGrid(height, width, core, draw(st.integers(0, 25)), layout)
     cores = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
-    return BlockPlan(grid, cores, blend=draw(st.booleans()))
+    return BlockPlan(grid, cores, blend=layout == ("clipped", "clipped") and draw(st.booleans()))
 
 
 def pixels(window: Window) -> set[tuple[int, int]]:
@@ -81,6 +85,46 @@ def test_reflect_into_takes_each_pixel_from_its_reflection(h, w, row, col, heigh
     source = Window(top, left, rows.max() + 1 - top, cols.max() + 1 - left)
     found = reflect_into(raster[(slice(None), *source.slices)], source, seen, extent)
     np.testing.assert_array_equal(found, raster[:, rows][:, :, cols])
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(-20, 8), st.integers(-20, 8),
+    st.integers(1, 30), st.integers(1, 30),
+)  # fmt: skip
+def test_fill_into_keeps_what_lies_inside(h, w, row, col, height, width):
+    raster, extent = np.arange(2 * h * w).reshape(2, h, w), Window(0, 0, h, w)
+    seen = Window(row, col, height, width)
+    if seen.intersect(extent) is None:
+        with pytest.raises(ValueError, match="holds nothing"):
+            fill_into(raster, extent, seen, (-1, -2))
+        return
+    found = fill_into(raster, extent, seen, (-1, -2))
+    assert (found.dtype, found.shape) == (raster.dtype, (2, height, width))
+    for r in range(height):
+        for c in range(width):
+            inside = 0 <= row + r < h and 0 <= col + c < w
+            expected = raster[:, row + r, col + c] if inside else [-1, -2]
+            assert found[:, r, c].tolist() == list(expected)
+
+
+class TestAxis:
+    def test_layouts_of_an_axis_that_cores_do_not_divide(self):
+        def describe(layout):
+            axis = Axis(10, 4, layout)
+            starts = [axis.start(i) for i in range(axis.count)]
+            return starts, [axis.bound(i) for i in range(axis.count + 1)]
+
+        assert describe("clipped") == ([0, 4, 8], [0, 4, 8, 10])
+        assert describe("pulled") == ([0, 4, 6], [0, 4, 6, 10])
+        assert describe("mirrored") == ([0, 2, 6], [0, 4, 6, 10])
+
+    def test_an_axis_shorter_than_a_core(self):
+        assert [Axis(3, 4, layout).start(0) for layout in ("clipped", "pulled", "mirrored")] == [
+            0,
+            -1,
+            0,
+        ]
+        assert Axis(3, 4, "pulled").owned(0, 1) == (0, 3)
 
 
 @given(st.integers(1, 200))
@@ -202,6 +246,10 @@ class TestBlockPlan:
         assert plan.block == (16, 16)
         assert plan.tiles(0) == [0, 1, 8, 9]
         assert BlockPlan(plan.grid, (2, 2), blend=True).tiles(0) == [0, 1, 2, 8, 9, 10, 16, 17, 18]
+
+    def test_cores_that_overlap_are_never_blended(self):
+        with pytest.raises(ValueError, match="cannot be blended"):
+            BlockPlan(TileGrid(9, 9, 4, 1, ("pulled", "clipped")), (1, 1), blend=True)
 
     @given(plans())
     def test_pickles(self, plan):

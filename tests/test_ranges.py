@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,15 @@ def test_narrow_spread_and_constant_band():
     assert "'red'" in narrow
     assert "spread" in narrow
     assert "one value everywhere" in constant
+
+
+@pytest.mark.parametrize("std", [255.0, 1.0])
+def test_numbers_that_only_scale_say_nothing_of_the_spread(std):
+    red = load_sensor("naip").bands[0]
+    found = [measure_range(red.name, sample(red))]
+    assert compare_ranges(found, [replace(red, mean=0.0, std=std, low=0.0, high=255.0)]) == []
+    narrow = replace(red, mean=120.0, std=3.0, low=0.0, high=255.0)
+    assert len(compare_ranges(found, [narrow])) == 1
 
 
 def test_decibel_bands_that_are_linear():

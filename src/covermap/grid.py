@@ -8,6 +8,7 @@ and pixels outside the raster are reflections chosen by global position.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,4 +139,32 @@ def reflect_into(
     out[..., left:right] = pixels[..., cols.start + left : cols.start + right]
     out[..., :left] = pixels[..., positions[:left]]
     out[..., right:] = pixels[..., positions[right:]]
+    return out
+
+
+def fill_into(
+    pixels: npt.NDArray[Any], source: Window, seen: Window, values: Sequence[float]
+) -> npt.NDArray[Any]:
+    """Fill a window that reaches outside a raster by one value per band.
+
+    Args:
+        pixels: (C, h, w) any real dtype, what lies at `source`.
+        source: a window inside the raster that holds all of `seen` that lies inside.
+        seen: the window to fill; it meets the raster.
+        values: (C,) what each band holds outside, representable in the dtype of `pixels`.
+
+    Returns:
+        (C, H, W) for `seen`, same dtype; a view where nothing lies outside.
+
+    Raises:
+        ValueError: the windows share no pixel.
+    """
+    if source.contains(seen):
+        return pixels[(..., *seen.relative_to(source).slices)]
+    inside = seen.intersect(source)
+    if inside is None:
+        raise ValueError(f"{seen} holds nothing of {source}")
+    out = np.empty((len(pixels), *seen.shape), pixels.dtype)
+    out[...] = np.asarray(values, np.float64).astype(pixels.dtype)[:, None, None]
+    out[(..., *inside.relative_to(seen).slices)] = pixels[(..., *inside.relative_to(source).slices)]
     return out

@@ -155,12 +155,17 @@ def _compare(found: MeasuredRange, band: BandLike) -> str:
             "band order, units and nodata value; expect a poor map otherwise."
         )
     ratio = found.std / band.std
-    if ratio > _STD_RATIO or ratio < 1 / _STD_RATIO:
+    if (ratio > _STD_RATIO or ratio < 1 / _STD_RATIO) and _is_statistic(band):
         return (
             f"{where}: its spread (standard deviation {found.std:.4g}) is {ratio:.2g} times that "
             f"of the training data ({band.std:.4g}). Check the units and the band order."
         )
     return ""
+
+
+def _is_statistic(band: BandLike) -> bool:
+    """Whether mean and deviation were measured; those of plain scaling, or of none, were not."""
+    return (band.mean, band.std) != (0, 1) and 2 * band.std <= band.high - band.low
 
 
 def _span(found: MeasuredRange) -> str:

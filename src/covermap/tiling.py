@@ -9,11 +9,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from covermap.grid import Window, reflect
+
+Layout = Literal["clipped", "pulled", "mirrored"]
+"""How the cores of an axis lie where they do not divide it.
+
+`clipped`: from the first pixel on, and the axis cuts the last one. `pulled`: from the first pixel
+on, but the last one keeps its length, ends where the axis does and takes what it covers from its
+neighbour. `mirrored`: `pulled` seen from the other end, so that the first one takes.
+"""
 
 
 def ramp(length: int) -> npt.NDArray[np.float32]:
@@ -100,26 +109,76 @@ def fit_core(size: int, tile: int, margin: int, stride: int, minimum: int = 1) -
     return min(core, longest)
 
 
+@dataclass(frozen=True)
+class Axis:
+    """The cores along one axis of a raster.
+
+    Attributes:
+        size: length of the axis, pixels.
+        core: length of a core, pixels.
+        layout: how they lie.
+    """
+
+    size: int
+    core: int
+    layout: Layout = "clipped"
+
+    @property
+    def count(self) -> int:
+        """Number of cores."""
+        return -(-self.size // self.core)
+
+    def start(self, index: int) -> int:
+        """First position of a core; negative where a `pulled` one is longer than the axis."""
+        if self.layout == "clipped":
+            return index * self.core
+        if self.layout == "pulled":
+            return min(index * self.core, self.size - self.core)
+        return max(self.size - (self.count - index) * self.core, 0)
+
+    def bound(self, index: int) -> int:
+        """First position that a core owns; the end of the axis for `index` = `count`."""
+        if index == self.count:
+            return self.size
+        if self.layout == "mirrored" and index:
+            return max(self.start(index), self.core)
+        return max(self.start(index), 0)
+
+    def owned(self, first: int, stop: int) -> tuple[int, int]:
+        """First position and length of what the cores `first … stop - 1` own together."""
+        begin = self.bound(first)
+        return begin, self.bound(min(stop, self.count)) - begin
+
+
 @dataclass(frozen=True, init=False)
 class TileGrid:
     """Cores that divide a raster exactly, each with a margin of context around it.
 
-    Tiles are numbered row by row. Every pixel lies in exactly one core. All tiles have one shape;
-    those at the raster's edge reach outside it.
+    Tiles are numbered row by row. Every pixel is owned by exactly one core. All tiles have one
+    shape; those at the raster's edge reach outside it.
 
     Attributes:
         height: rows of the raster.
         width: columns of the raster.
-        core_shape: rows and columns of a core that is not clipped by the raster's edge.
+        core_shape: rows and columns of a core that neither the raster nor a neighbour cuts.
         margin: pixels of context on each side.
+        layout: how cores lie from top to bottom, and from left to right.
     """
 
     height: int
     width: int
     core_shape: tuple[int, int]
     margin: int
+    layout: tuple[Layout, Layout]
 
-    def __init__(self, height: int, width: int, core: int | tuple[int, int], margin: int) -> None:
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        core: int | tuple[int, int],
+        margin: int,
+        layout: tuple[Layout, Layout] = ("clipped", "clipped"),
+    ) -> None:
         shape = (core, core) if isinstance(core, int) else (int(core[0]), int(core[1]))
         if height < 1 or width < 1 or min(shape) < 1 or margin < 0:
             raise ValueError(
@@ -129,6 +188,13 @@ class TileGrid:
         object.__setattr__(self, "width", width)
         object.__setattr__(self, "core_shape", shape)
         object.__setattr__(self, "margin", margin)
+        object.__setattr__(self, "layout", layout)
+
+    @cached_property
+    def axes(self) -> tuple[Axis, Axis]:
+        """The cores from top to bottom, and from left to right."""
+        (height, width), (down, across) = self.core_shape, self.layout
+        return Axis(self.height, height, down), Axis(self.width, width, across)
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -138,12 +204,12 @@ class TileGrid:
     @property
     def rows(self) -> int:
         """Number of tiles from top to bottom."""
-        return -(-self.height // self.core_shape[0])
+        return self.axes[0].count
 
     @property
     def cols(self) -> int:
         """Number of tiles from left to right."""
-        return -(-self.width // self.core_shape[1])
+        return self.axes[1].count
 
     @property
     def extent(self) -> Window:
@@ -164,17 +230,25 @@ class TileGrid:
         return divmod(index, self.cols)
 
     def core(self, index: int) -> Window:
-        """The pixels that tile `index` owns, clipped to the raster."""
+        """The pixels that tile `index` owns, inside the raster."""
         row, col = self.position(index)
-        height, width = self.core_shape
-        top, left = row * height, col * width
-        return Window(top, left, min(height, self.height - top), min(width, self.width - left))
+        return self.owned((row, row + 1), (col, col + 1))
+
+    def owned(self, rows: tuple[int, int], cols: tuple[int, int]) -> Window:
+        """The pixels that some rows and columns of tiles own together.
+
+        Args:
+            rows: first row of tiles, and one past the last.
+            cols: first column of tiles, and one past the last.
+        """
+        (top, height), (left, width) = self.axes[0].owned(*rows), self.axes[1].owned(*cols)
+        return Window(top, left, height, width)
 
     def tile_window(self, index: int) -> Window:
         """What tile `index` sees: always of shape `tile`, so it may reach outside the raster."""
         row, col = self.position(index)
-        height, width = self.core_shape
-        return Window(row * height, col * width, height, width).pad(self.margin)
+        corner = self.axes[0].start(row), self.axes[1].start(col)
+        return Window(*corner, *self.core_shape).pad(self.margin)
 
 
 @dataclass(frozen=True)
@@ -194,6 +268,8 @@ class BlockPlan:
     def __post_init__(self) -> None:
         if min(self.cores) < 1:
             raise ValueError(f"a block needs at least one core each way, got {self.cores}")
+        if self.blend and self.grid.layout != ("clipped", "clipped"):
+            raise ValueError(f"cores that overlap cannot be blended, got {self.grid.layout}")
 
     @property
     def block(self) -> tuple[int, int]:
@@ -234,12 +310,8 @@ class BlockPlan:
         """
         if not 0 <= block < len(self):
             raise IndexError(f"block {block} of {len(self)}")
-        row, col = divmod(block, self.cols)
-        height, width = self.block
-        top, left = row * height, col * width
-        return Window(
-            top, left, min(height, self.grid.height - top), min(width, self.grid.width - left)
-        )
+        (row, col), (down, across) = divmod(block, self.cols), self.cores
+        return self.grid.owned((row * down, (row + 1) * down), (col * across, (col + 1) * across))
 
     def weights(self, tile: int) -> tuple[Window, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Where a tile counts, and how much.
@@ -251,6 +323,9 @@ class BlockPlan:
             The footprint, clipped to the raster; (h,) and (w,) float32 weights along its rows and
             columns, whose outer product sums to one over all tiles.
         """
+        if not self.blend:
+            core = self.grid.core(tile)
+            return core, np.ones(core.height, np.float32), np.ones(core.width, np.float32)
         row, col = self.grid.position(tile)
         down, across = self.overlap
         height, width = self.grid.core_shape
@@ -267,17 +342,17 @@ class BlockPlan:
         Returns:
             Tile numbers, ascending.
         """
-        window = self.window(block)
-        down, across = self.overlap
-        height, width = self.grid.core_shape
-        first_row = max(0, (window.row - down) // height)
-        first_col = max(0, (window.col - across) // width)
-        last_row = min(self.grid.rows, -(-(window.stop_row + down) // height))
-        last_col = min(self.grid.cols, -(-(window.stop_col + across) // width))
+        (row, col), (down, across) = divmod(block, self.cols), self.cores
+        # A tile fades over at most half a core, so neighbours are all that reach into a block.
+        more_rows, more_cols = (int(half > 0) for half in self.overlap)
+        first_row = max(0, row * down - more_rows)
+        first_col = max(0, col * across - more_cols)
+        stop_row = min(self.grid.rows, (row + 1) * down + more_rows)
+        stop_col = min(self.grid.cols, (col + 1) * across + more_cols)
         return [
             row * self.grid.cols + col
-            for row in range(first_row, last_row)
-            for col in range(first_col, last_col)
+            for row in range(first_row, stop_row)
+            for col in range(first_col, stop_col)
         ]
 
     def seen_window(self, block: int) -> Window:

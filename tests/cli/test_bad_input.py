@@ -166,3 +166,26 @@ def test_describe_refuses_what_is_no_raster(run, tmp_path: Path, text: str):
     shown = run("describe", path)
     assert shown.code == 1
     assert str(path) in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["date"], "expected NAME=VALUE"),
+        (["date=2021-13-45"], "expected YYYY-MM-DD"),
+        (["dat=2021-06-30"], "Did you mean 'date'"),
+        (["date=2021-06-30", "date=2021-07-30"], "twice: 2021-06-30 and 2021-07-30"),
+    ],
+)
+def test_metadata_that_say_nothing(run, folder: Path, bundle: Path, words, told, tmp_path: Path):
+    options = [word for text in words for word in ("--metadata", text)]
+    shown = run("map", folder / "scene.tif", "-b", bundle, "-o", tmp_path / "m.tif", *options)
+    explained(shown, told)
+    nothing_left(tmp_path)
+
+
+def test_metadata_that_the_network_does_not_want(run, folder: Path, bundle: Path, tmp_path: Path):
+    words = ["--metadata", "date=2021-06-30", "--check"]
+    shown = run("map", folder / "scene.tif", "-b", bundle, "-o", tmp_path / "m.tif", *words)
+    assert shown.code == 0
+    assert "metadata are given (date), and the network wants none" in " ".join(shown.out.split())

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from tiny_landscape import write_records
-from train_together import SETTINGS, datasets
+from train_together import SETTINGS, datasets, train_one_of
 
 from covermap.learning.config import SupervisedConfig
 from covermap.learning.run import RunDirectory
 from covermap.learning.supervised import train
 from covermap.models.container import read_tensors
 
-HERE = Path(__file__).parent
-
 
 def train_in_two_processes(data, path):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-    common = {
-        **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "NODE_RANK": "0",
-        "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
-    }
-    command = [sys.executable, str(HERE / "train_together.py"), str(data), str(path), "2"]
+    context = multiprocessing.get_context("fork")  # each child has all modules at once
     processes = [
-        subprocess.Popen(command, env={**common, "LOCAL_RANK": str(rank)}) for rank in range(2)
+        context.Process(target=train_one_of, args=(2, rank, port, data, path)) for rank in range(2)
     ]
-    return [process.wait(timeout=1800) for process in processes]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=1800)
+    return [process.exitcode for process in processes]
 
 
 def test_two_processes_learn_what_one_learns(tmp_path):

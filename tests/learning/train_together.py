@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import torch
@@ -47,18 +47,20 @@ def datasets(root: Path) -> Datasets:
     return Datasets(collection(root, part("train", 3)), collection(root, part("val", 3)))
 
 
-def main() -> None:
-    """Train; arguments: data, run directory, number of processes."""
+def train_one_of(world: int, rank: int, port: int, data: Path, path: Path) -> None:
+    """What one of the processes runs, as a cluster's launcher starts it."""
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world),
+        "NODE_RANK": "0",
+        "LOCAL_RANK": str(rank),
+    }
     torch.set_num_threads(1)
     registry.FAMILIES = {**registry.FAMILIES, "tiny": "tiny_network:FAMILY"}
-    world = int(sys.argv[3])
     config = SupervisedConfig(**SETTINGS, batch=4 // world, devices=world, strategy="ddp")
-    with RunDirectory.create(sys.argv[2], "") as run:
-        bundle = train(config, datasets(Path(sys.argv[1])), None, run)
+    with RunDirectory.create(path, "") as run:
+        bundle = train(config, datasets(data), None, run)
     if bundle.legend != LEGEND:
         raise SystemExit("another legend")
-    Path(sys.argv[2], "returned").touch()
-
-
-if __name__ == "__main__":
-    main()
+    (path / "returned").touch()

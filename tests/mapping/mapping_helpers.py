@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,30 @@ def make_identity(stride: int = 1, **card: Any) -> Bundle:
     model.replace_linear(2 * k[:, None], -(k**2))
     band = BandNorm(name="number", mean=0.0, std=1.0, low=0.0, high=7.0)
     return Bundle.create(model, legend=make_legend(), bands=[band], **card)
+
+
+class StoppedError(Exception):
+    """Stands for a user's interrupt."""
+
+
+class StopAfter:
+    """A progress display that ends the run after some blocks."""
+
+    def __init__(self, blocks: int) -> None:
+        self.left = blocks
+        self.notes: list[str] = []
+
+    @contextmanager
+    def task(self, description: str, total: float | None = None) -> Iterator[StopAfter]:
+        """Show nothing."""
+        yield self
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """Count a block."""
+        self.notes.append(note)
+        self.left -= 1
+        if self.left == 0:
+            raise StoppedError
 
 
 def write_raster(

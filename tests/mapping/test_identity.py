@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def make_numbers(shape, holes):
 
 
 @given(jobs())
-@settings(max_examples=100)
+@settings(max_examples=40)
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_map_equals_input_on_the_same_grid(job):
     pixels = make_numbers(job["shape"], job["holes"])
@@ -110,8 +111,25 @@ def test_map_equals_input_on_the_same_grid(job):
     assert result.areas.pixels.tolist() == [(pixels == k).sum() for k in range(CLASSES)]
 
 
+@given(jobs())
+@settings(max_examples=20)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_compat_map_equals_input_wherever_the_file_says_nodata(job):
+    pixels = make_numbers(job["shape"], job["holes"])
+    crs, transform = job["place"]
+    how = replace(job["settings"], compat="flair-detect", blend=None)
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_raster(Path(folder) / "in.tif", pixels[None], crs=crs, transform=transform)
+        target = Path(folder) / "out.tif"
+        map_scene(BUNDLES[job["stride"]], open_scene(source), target, how)
+        with rasterio.open(source) as before, rasterio.open(target) as after:
+            # 255 is nearest to the last class
+            np.testing.assert_array_equal(after.read(1), np.minimum(pixels, CLASSES - 1))
+            assert (after.shape, after.transform) == (before.shape, before.transform)
+
+
 @given(jobs(), st.randoms(use_true_random=False))
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_steps_alone_give_the_same_in_any_order(job, random):
     pixels = make_numbers(job["shape"], job["holes"])
     bundle, runtime = BUNDLES[job["stride"]], RUNTIMES[job["stride"]]

@@ -102,3 +102,13 @@ def test_same_crs_whatever_the_spelling():
 def test_nonsense_crs_is_an_input_error():
     with pytest.raises(InputError, match="not a coordinate reference system"):
         parse_crs("EPSG:nonsense")
+
+
+def test_the_centre_in_degrees():
+    assert Grid(10, 20, UTM, Affine(10, 0, 499_900, 0, -10, 50)).centre() == pytest.approx(
+        (9.0, 0.0), abs=1e-6
+    )
+    assert Grid(2, 2, DEGREES, Affine(1, 0, 6, 0, -1, 48)).centre() == pytest.approx((7, 47))
+    assert Grid(2, 2, None, Affine(1, 0, 6, 0, -1, 48)).centre() is None
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    assert Grid(2, 2, local, Affine(1, 0, 6, 0, -1, 48)).centre() is None

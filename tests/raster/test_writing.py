@@ -283,6 +283,26 @@ def test_layers_keep_their_numbers(tmp_path):
         assert_valid_cog(path)
 
 
+def test_a_layer_whose_every_value_is_data(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (2, 601, 555)).astype(np.uint8)
+    values[:, 0, 0], values[:, 600, 554] = 255, 0
+    values[:, 512:, 512:] = 0  # a tile of the file that is not stored
+    blocks = [(w, None if w.row == w.col == 512 else v) for w, v in cut(values, 512, 512)]
+    path = write_layers(
+        tmp_path / "shares.tif", height=601, width=555, crs=UTM, transform=NORTH_UP, count=2,
+        dtype="uint8", descriptions=("a", "b"), nodata=None, blocks=blocks,
+    )  # fmt: skip
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.read(), values)
+        assert dataset.nodata is None
+    with rasterio.open(path, overview_level=0) as dataset:
+        small = dataset.read()
+    # 0 and 255 count in the mean, and nothing beyond the last row and column does
+    padded = np.pad(values, ((0, 0), (0, 1), (0, 1)), mode="edge").astype(float)
+    expected = np.floor(padded.reshape(2, 301, 2, 278, 2).mean(axis=(2, 4)) + 0.5)
+    np.testing.assert_array_equal(small, expected)
+
+
 def test_values_outside_the_legend_are_refused(tmp_path, legend):
     values = np.full((8, 8), 3, np.uint8)
     values[2, 2] = 77

@@ -15,19 +15,19 @@ from covermap.assessment.composite import (
     shrink,
 )
 from covermap.assessment.report import Picture, PictureRow
-from covermap.assessment.result import Assessment
+from covermap.assessment.result import Assessment, Tally
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
 from covermap.data.reading import Piece, RecordReader
 from covermap.data.statistics import split_window
 from covermap.errors import InputError
 from covermap.grid import Window
+from covermap.learning.contexts import record_context
 from covermap.legend import IGNORE, Legend
 from covermap.models.bundle import Bundle
 from covermap.models.runtime import Runtime
 from covermap.models.tiled import predict_image
 from covermap.progress import SILENT, Progress
-from covermap.scores import ConfusionMatrix
 
 PIECE = 4096
 """Longest side of what is predicted at once, pixels."""
@@ -72,7 +72,7 @@ def score_collection(
     reader = RecordReader(collection, bundle.band_names, cache=0)
     runtime = Runtime(bundle, precision=bundle.card.precision, device=device, tta=tta)
     remap = _to_bundle(collection.legend, bundle.legend)
-    confusion = ConfusionMatrix(len(bundle.legend))
+    tally = Tally(len(bundle.legend))
     shown = {int(i) for i in np.linspace(0, len(records) - 1, min(pictures, len(records)))}
     rows: list[PictureRow] = []
     with progress.task("score", len(records)) as task:
@@ -82,7 +82,7 @@ def score_collection(
                 if piece.label is None:
                     continue
                 truth = remap[piece.label]
-                confusion.update(truth, classes)
+                tally.update(record.area, truth, classes)
                 if wanted:
                     rows.append(_row(record.id, reader.bands, piece, truth, classes, bundle.legend))
                     wanted = False
@@ -91,8 +91,9 @@ def score_collection(
         subject=name,
         reference=f"{len(records)} labelled records of {collection.index.root}",
         legend=bundle.legend,
-        confusion=confusion,
+        confusion=tally.total,
         learned=tuple(bool(learned) for learned in bundle.learned),
+        by_area=tally.by_area,
     )
     return assessment, tuple(rows)
 
@@ -112,11 +113,13 @@ def predict_record(
         A piece of the record and its (h, w) uint8 class indices, 255 where invalid.
 
     Raises:
-        InputError: a file is unreadable.
+        InputError: a file, or metadata that the network wants, is unreadable.
+        ConfigError: metadata that the network needs are missing.
     """
     tile, margin = tile_of(bundle)
     scene = reader.scene(record)
     whole = Window(0, 0, scene.height, scene.width)
+    context = record_context(bundle.model, reader, record)
     for window in split_window(reader.window(record), PIECE):
         around = window.pad(margin).intersect(whole) or window
         piece = reader.read_window(record, around)
@@ -127,6 +130,7 @@ def predict_record(
             tile=tile,
             margin=margin,
             blend=bundle.card.blend == "cosine",
+            context=context,
         )
         part = (..., *window.relative_to(around).slices)
         label = None if piece.label is None else piece.label[part]

@@ -119,6 +119,7 @@ def _render(report: Report) -> str:
         counts=_counts(assessment) if assessment else [],
         matrix=_matrix(assessment) if assessment else None,
         confusions=_confusions(assessment) if assessment else [],
+        by_area=_by_area(assessment) if assessment else [],
         area_rows=_area_rows(areas) if areas else [],
         has_hectares=areas is not None and areas.hectares is not None,
         charts=[Markup(chart.svg()) for chart in training_charts(report.events)],
@@ -241,6 +242,20 @@ def _confusions(assessment: Assessment) -> list[dict[str, str]]:
         }
         for i, j in pairs
         if counts[i, j] > 0
+    ]
+
+
+def _by_area(assessment: Assessment) -> list[dict[str, Any]]:
+    """Scores of each area: means, and the IoU of each class."""
+    return [
+        {
+            "area": area,
+            "miou": show(scores.miou_present),
+            "oa": show(scores.oa),
+            "iou": [show(value) for value in scores.iou],
+            "support": f"{scores.pixels:,}",
+        }
+        for area, scores in assessment.area_scores.items()
     ]
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy.typing as npt
+
 from covermap.legend import Legend
 from covermap.scores import ConfusionMatrix, Scores
 
@@ -24,6 +26,38 @@ HEADLINES: tuple[tuple[str, str, str], ...] = (
 """Attribute of `Scores`, its name and its meaning, for tables and reports."""
 
 
+class Tally:
+    """Counts of (truth, prediction), in total and by area.
+
+    Attributes:
+        total: all counts.
+        by_area: counts of each named area.
+    """
+
+    def __init__(self, classes: int) -> None:
+        """Begin with nothing.
+
+        Args:
+            classes: number of classes K.
+        """
+        self.total = ConfusionMatrix(classes)
+        self.by_area: dict[str, ConfusionMatrix] = {}
+
+    def update(self, area: str, truth: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> None:
+        """Count more pixels.
+
+        Args:
+            area: where they lie; empty where that has no name.
+            truth: any shape, integers, class index 0 to K-1, 255 ignored.
+            prediction: same shape, integers, class index 0 to K-1, 255 for none.
+        """
+        counts = ConfusionMatrix(self.total.classes)
+        counts.update(truth, prediction)
+        self.total = self.total + counts
+        if area:
+            self.by_area[area] = self.by_area[area] + counts if area in self.by_area else counts
+
+
 @dataclass(frozen=True)
 class Assessment:
     """Scores of a map or a model against a reference.
@@ -36,6 +70,7 @@ class Assessment:
         learned: for each class, whether the model learned it; empty means all.
         unit: what was counted: `pixels` or `points`.
         counts: other numbers of that unit worth knowing, such as those outside the map.
+        by_area: counts of each area (domain, scene, …), where the reference names them.
         notes: sentences on what limits the comparison.
     """
 
@@ -46,12 +81,21 @@ class Assessment:
     learned: tuple[bool, ...] = ()
     unit: str = "pixels"
     counts: Mapping[str, int] = field(default_factory=dict)
+    by_area: Mapping[str, ConfusionMatrix] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @cached_property
     def scores(self) -> Scores:
         """The scores that follow from the counts."""
         return self.confusion.scores(self.legend.names, self.learned or None)
+
+    @cached_property
+    def area_scores(self) -> dict[str, Scores]:
+        """The scores of each area, sorted by its name; empty where there is but one."""
+        if len(self.by_area) < 2:
+            return {}
+        names, learned = self.legend.names, self.learned or None
+        return {area: self.by_area[area].scores(names, learned) for area in sorted(self.by_area)}
 
     def text(self) -> str:
         """Return a plain-text table of all scores."""
@@ -76,8 +120,21 @@ class Assessment:
         ]
         lines.append(f"{'scored':<18} {scores.pixels:>6,} {self.unit}")
         lines += [f"{key:<18} {value:>6,} {self.unit}" for key, value in self.other_counts.items()]
+        lines += self._area_lines()
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def _area_lines(self) -> list[str]:
+        if not self.area_scores:
+            return []
+        width = max(len(area) for area in ("area", *self.area_scores))
+        lines = ["", f"{'area':<{width}}    mIoU      OA  {self.unit:>14}"]
+        for area, scores in self.area_scores.items():
+            lines.append(
+                f"{area:<{width}}  {show(scores.miou_present):>6}  {show(scores.oa):>6}  "
+                f"{scores.pixels:>14,}"
+            )
+        return lines
 
     @property
     def other_counts(self) -> dict[str, int]:
@@ -94,6 +151,7 @@ class Assessment:
             "scores": self.scores.to_dict(),
             "confusion": self.confusion.to_dict(),
             "counts": dict(self.counts),
+            "areas": {area: scores.to_dict() for area, scores in self.area_scores.items()},
             "notes": list(self.notes),
             "legend": self.legend.to_dict(),
         }

@@ -10,7 +10,10 @@ import typer
 from covermap import __version__
 from covermap.errors import CovermapError
 
-COMMANDS = ("demo", "train", "evaluate", "map", "describe", "recipes", "datasets", "prepare")
+COMMANDS = (
+    *("demo", "train", "evaluate", "map", "predict", "import"),
+    *("describe", "recipes", "datasets", "prepare", "flair", "flair-detect"),
+)
 """Commands in the order of the help page; each is a function `command` or an app `app` in the
 module NAME_command."""
 
@@ -40,7 +43,7 @@ def build_app() -> typer.Typer:
         """Options of the program itself."""
 
     for name in COMMANDS:
-        module = import_module(f"covermap.cli.{name}_command")
+        module = import_module(f"covermap.cli.{name.replace('-', '_')}_command")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
         else:

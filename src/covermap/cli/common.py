@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +105,35 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
+def note(text: str) -> None:
+    """Print a remark to stderr, so that a result on stdout can be piped into a file."""
+    typer.echo(f"note: {text}", err=True)
+
+
 def wrote(*paths: Path | str) -> None:
     """Say what was written: the last line of a command."""
     say("wrote " + ", ".join(str(path) for path in paths))
+
+
+def assignments(texts: Iterable[str], option: str) -> dict[str, str]:
+    """Read repeated options of the form NAME=VALUE.
+
+    Args:
+        texts: what was given.
+        option: the option's name, for messages.
+
+    Raises:
+        ConfigError: one has no =, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise ConfigError(f"{option} {text!r}: expected NAME=VALUE, such as date=2021-06-30.")
+        if name in found:
+            raise ConfigError(f"{option} gives {name!r} twice: {found[name]} and {value}.")
+        found[name] = value
+    return found
 
 
 def existing(path: str, what: str) -> str:

@@ -1,4 +1,4 @@
-"""`covermap datasets`: the layouts that are known, and the check of a data set."""
+"""`covermap datasets`: the layouts that are known; checking, fetching and making data sets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from covermap.cli import common
-from covermap.errors import InputError
+from covermap.errors import ConfigError, InputError, nearest
 
 app = typer.Typer(
-    help="List layouts, legends and sensors; check a data set.",
+    help="List layouts, legends and sensors; check, fetch or make a data set.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -21,7 +21,8 @@ app = typer.Typer(
 
 @app.command("list")
 def list_all() -> None:
-    """List layouts, legends and sensors by name."""
+    """List layouts, legends, sensors, and what can be fetched, by name."""
+    from covermap.data.fetch import load_source, source_names
     from covermap.data.layouts import LAYOUTS
     from covermap.legend import legend_names, load_legend
     from covermap.sensors import load_sensor, sensor_names
@@ -37,6 +38,9 @@ def list_all() -> None:
     for name in sensor_names():
         sensor = load_sensor(name)
         common.say(f"  {name:26} {', '.join(band.name for band in sensor.bands)}")
+    common.say("published data sets (covermap datasets fetch)")
+    for name in source_names():
+        common.say(f"  {name:20} {load_source(name).title}")
 
 
 @app.command("show")
@@ -81,3 +85,60 @@ def check(
         common.say("wrote nothing (give --json to keep the report)")
     if not report.ok:
         raise InputError(f"{root}: {len(report.problems)} problems, listed above. Mend them first.")
+
+
+@app.command("fetch", epilog="**Example** `covermap datasets fetch flair-toy --out data/flair-toy`")
+def fetch(
+    name: Annotated[
+        str, typer.Argument(help="A published data set (covermap datasets list), or a YAML file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to put it in.")],
+    keep: Annotated[bool, typer.Option(help="Keep the archives that were unpacked.")] = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Download a published data set and unpack it; an interrupted download goes on."""
+    progress = common.start(quiet)
+    from covermap.data.fetch import fetch as fetch_source
+    from covermap.data.fetch import load_source
+
+    source = load_source(name)
+    files = fetch_source(source, out, keep=keep, progress=progress)
+    for line in (source.title, source.licence and f"licence: {source.licence}", source.page):
+        if line:
+            common.say(line)
+    for file in files:
+        note = "agrees with the publisher's" if file.verified else "the publisher states none"
+        state = "" if file.new else ", there already"
+        common.say(f"{file.name}: {file.size:,} bytes{state}\n  SHA-256 {file.sha256} ({note})")
+    if any(file.new for file in files):
+        common.wrote(*(file.path for file in files if file.new))
+    else:
+        common.say("wrote nothing (all is there already)")
+
+
+@app.command(
+    "make", epilog="**Example** `covermap datasets make flair-toy --out data/made --patches 24`"
+)
+def make(
+    name: Annotated[str, typer.Argument(help="What to make: flair-toy.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
+    patches: Annotated[int, typer.Option(help="Number of patches.")] = 24,
+    patch: Annotated[int, typer.Option(help="Pixels per side of a patch.")] = 512,
+    domains: Annotated[int, typer.Option(help="Number of domains, 3 to 10.")] = 4,
+    seed: Annotated[int, typer.Option(help="Which landscapes.")] = 0,
+    quiet: common.Quiet = False,
+) -> None:
+    """Make a synthetic data set in the form of a published one, to try things out."""
+    progress = common.start(quiet)
+    from covermap.synth.flair import write_flair
+
+    makers = {"flair-toy": write_flair}
+    if name not in makers:
+        raise ConfigError(
+            f"{name!r} cannot be made.{nearest(name, makers)} Known: {', '.join(makers)}."
+        )
+    made = makers[name](
+        out, patches=patches, patch=patch, domains=domains, seed=seed, progress=progress
+    )
+    common.say(f"{len(made.images)} patches in the domains {', '.join(made.domains)}")
+    common.wrote(made.folder)

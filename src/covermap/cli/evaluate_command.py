@@ -1,4 +1,4 @@
-"""`covermap evaluate`: scores of a map against references, or of a bundle on labelled patches."""
+"""`covermap evaluate`: scores of a map, of a bundle, or of predictions of patches."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ EXAMPLES = """**Examples**
 `covermap evaluate other.tif --legend esa-worldcover --reference points.csv` any classified raster
 
 `covermap evaluate runs/a/bundle.safetensors --recipe dubai --data path/to/dubai --split test`
+
+`covermap evaluate preds/ --recipe mine.yaml --flair metrics/` predictions of `covermap predict`
 """
 
 
 def command(
-    subject: Annotated[str, typer.Argument(help="A classified raster, or a bundle.")],
+    subject: Annotated[
+        str, typer.Argument(help="A classified raster, a bundle, or a folder of predictions.")
+    ],
     reference: Annotated[
         str | None,
         typer.Option("--reference", "-r", help="Points (gpkg, csv), polygons, or a raster."),
@@ -40,13 +44,21 @@ def command(
         typer.Option(help="Legend of the reference, where it differs: classes meet by name."),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="For a bundle: the recipe that describes the data set.")
+        str | None,
+        typer.Option(help="For a bundle or predictions: the recipe that describes the data set."),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Where its data lies.")] = None,
-    split: Annotated[str, typer.Option(help="For a bundle: train, val or test.")] = "test",
+    split: Annotated[str, typer.Option(help="With --recipe: train, val or test.")] = "test",
     tta: Annotated[str, typer.Option(help="For a bundle: none or d4.")] = "none",
+    form: Annotated[
+        str, typer.Option(help="For predictions: covermap, or flair (PRED_ID.tif, from 0).")
+    ] = "covermap",
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="For a bundle: section.key=value.")
+        list[str] | None, typer.Option("--set", help="With --recipe: section.key=value.")
+    ] = None,
+    flair: Annotated[
+        Path | None,
+        typer.Option(help="Folder for metrics.json and confmat.npy by FLAIR-1's conventions."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a self-contained HTML report.")
@@ -63,8 +75,9 @@ def command(
     """Score a map or a bundle: IoU, F1, precision, recall, mIoU, OA, AA, kappa."""
     progress = common.start(quiet, verbose)
     from covermap import api
+    from covermap.assessment.flair_scores import by_flair
 
-    common.existing(subject, "map or bundle")
+    common.existing(subject, "map, bundle or folder of predictions")
     if reference is not None:
         result = api.evaluate(
             subject,
@@ -74,6 +87,17 @@ def command(
             reference_legend=reference_legend,
             report=report,
             imagery=image,
+            progress=progress,
+        )
+    elif recipe is not None and Path(subject).is_dir():
+        result = api.evaluate_predictions(
+            subject,
+            recipe,
+            data=data,
+            split=split,
+            form=form,  # type: ignore[arg-type]  # checked there
+            overrides=tuple(assignments or ()),
+            report=report,
             progress=progress,
         )
     elif recipe is not None:
@@ -90,12 +114,16 @@ def command(
     else:
         raise ConfigError(
             "Say what to compare with: --reference FILE for a map, "
-            "or --recipe NAME --data DIR for a bundle"
+            "or --recipe NAME --data DIR for a bundle or a folder of predictions"
         )
     common.say(result.text())
     if out is not None:
         write_text_atomic(out, result.json())
     written = [path for path in (report, out) if path is not None]
+    if flair is not None:
+        scores = by_flair(result)
+        common.say(f"\n{scores.text()}")
+        written += scores.save(flair)
     if written:
         common.wrote(*written)
     else:

@@ -19,6 +19,8 @@ EXAMPLES = """**Examples**
 `covermap map a.tif b.tif --mosaic --bundle model.safetensors --out map.tif --tta d4`
 
 `covermap map scene.tif --bundle m.safetensors --out map.tif --nodata 255 --region area.gpkg`
+
+`covermap map scene.tif -b m.safetensors -o map.tif --compat flair-detect --also probabilities`
 """
 
 
@@ -82,6 +84,20 @@ def command(
         str, typer.Option(help="stop at a corrupt block, or mask it as nodata (exit code 3).")
     ] = "stop",
     overwrite: Annotated[bool, typer.Option(help="Replace a map that exists.")] = False,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is known of the scene, for networks trained with it: date=2021-06-30, "
+            "time=10:15, camera=NAME, altitude=METRES, longitude=, latitude=. Repeatable."
+        ),
+    ] = None,
+    compat: Annotated[
+        str | None,
+        typer.Option(help="flair-detect: tiles, edges and values as FLAIR-1's zone detection."),
+    ] = None,
+    tiles: Annotated[
+        bool, typer.Option("--tiles", help="With --compat: write the tiles too, as a GeoPackage.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only the pre-flight check; write nothing.")
     ] = False,
@@ -110,6 +126,9 @@ def command(
         device=device,
         compile=compiled,
         overwrite=overwrite,
+        metadata=common.assignments(metadata or (), "--metadata"),
+        compat=compat,
+        tiles=tiles,
     )
     jobs = map_jobs([common.existing(image, "raster") for image in images], out, mosaic=mosaic)
     loaded = api.Bundle.load(Path(common.existing(bundle, "bundle")))

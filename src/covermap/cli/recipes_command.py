@@ -1,4 +1,4 @@
-"""`covermap recipes`: list, show and explain recipes."""
+"""`covermap recipes`: list, show, explain and convert recipes."""
 
 from __future__ import annotations
 
@@ -66,4 +66,24 @@ def schema(
         common.say(text)
     else:
         write_text_atomic(out, text + "\n")
+        common.wrote(out)
+
+
+@app.command(
+    "convert", epilog="**Example** `covermap recipes convert flair-1-config.yaml --out mine.yaml`"
+)
+def convert(
+    conf: Annotated[Path, typer.Argument(help="A YAML file of FLAIR-1, for `flair`.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File; default: print.")] = None,
+) -> None:
+    """Turn a configuration file of FLAIR-1 into a recipe."""
+    from covermap.flair.convert import convert as to_text
+
+    text, notices = to_text(conf)
+    for notice in notices:
+        common.note(notice)
+    if out is None:
+        common.say(text)
+    else:
+        write_text_atomic(out, text)
         common.wrote(out)

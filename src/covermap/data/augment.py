@@ -19,7 +19,15 @@ from covermap.data.geometry import Geometry, warp
 from covermap.errors import ConfigError
 from covermap.legend import IGNORE
 
-_CHANCES = ("photometric", "gamma_chance", "blur", "noise_chance", "band_drop", "cutout")
+_CHANCES = (
+    "quarter_turns",
+    "photometric",
+    "gamma_chance",
+    "blur",
+    "noise_chance",
+    "band_drop",
+    "cutout",
+)
 _STRENGTHS = ("aspect", "contrast", "brightness", "gain", "offset", "gamma", "noise")
 
 
@@ -28,7 +36,9 @@ class AugmentConfig:
     """What may change, how often and how much. `AugmentConfig.off()` changes nothing.
 
     Attributes:
-        dihedral: mirror and quarter turns, all eight equally likely.
+        dihedral: mirror and quarter turns; all eight equally likely unless `quarter_turns` differs.
+        quarter_turns: chance that `dihedral` turns rows into columns. 0.25 is what flips in both
+            directions and a random number of quarter turns come to, each with a chance of 0.5.
         scale: least and greatest magnification, drawn evenly in its logarithm.
         aspect: greatest relative difference of the magnification down and across.
         rotate: greatest rotation to either side, in degrees.
@@ -51,6 +61,7 @@ class AugmentConfig:
     """
 
     dihedral: bool = True
+    quarter_turns: float = 0.5
     scale: tuple[float, float] = (0.75, 1.33)
     aspect: float = 0.0
     rotate: float = 0.0
@@ -95,7 +106,8 @@ class AugmentConfig:
     def off(cls) -> AugmentConfig:
         """The configuration that changes nothing."""
         still: dict[str, object] = {f.name: 0.0 for f in fields(cls)}
-        return cls(**still | {"dihedral": False, "scale": (1.0, 1.0), "saturation": (1.0, 1.0)})  # type: ignore[arg-type]
+        still |= {"dihedral": False, "quarter_turns": 0.5}
+        return cls(**still | {"scale": (1.0, 1.0), "saturation": (1.0, 1.0)})  # type: ignore[arg-type]
 
     @property
     def changes_values(self) -> bool:
@@ -128,6 +140,8 @@ def draw_geometry(rng: np.random.Generator, config: AugmentConfig) -> Geometry:
     stretch = math.exp(rng.uniform(-0.5, 0.5) * math.log1p(config.aspect))
     angle = math.radians(rng.uniform(-config.rotate, config.rotate))
     turn = int(rng.integers(8)) if config.dihedral else 0
+    if config.dihedral and config.quarter_turns != 0.5:
+        turn = (turn & 6) | int(rng.random() < config.quarter_turns)
     return Geometry((zoom * stretch, zoom / stretch), angle, bool(turn & 4), turn & 3)
 
 

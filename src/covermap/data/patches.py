@@ -168,6 +168,10 @@ class TrainingPatches(Dataset[Item]):
         )
         return _item(image, valid, label, number)
 
+    def record_number(self, index: int) -> int:
+        """Position in the collection of the record that an item with this `index` shows."""
+        return index
+
     def _sites(self, balance: float, progress: Progress) -> ClassSites | None:
         """Find the classes where placing by class, or sparse labels, ask for it."""
         legend, records = self.collection.legend, self.collection.index.records
@@ -294,6 +298,10 @@ class EvaluationPatches(Dataset[Item]):
         grid = self._grids[record]
         tile = position - (int(self._ends[record]) - len(grid))
         return Place(record, grid.core(tile), grid.tile_window(tile))
+
+    def record_number(self, index: int) -> int:
+        """Position in the collection of the record that the item with this `index` shows."""
+        return self.place(index).record
 
     def __getitem__(self, position: int) -> Item:
         """Return item `position`; see the class.

@@ -143,8 +143,8 @@ def _make_network(
     for name, side in (("patch", config.patch), ("val_patch", config.evaluation_patch)):
         if network.fit(side) != side:
             raise ConfigError(
-                f"{name} is {side} pixels, but the network takes multiples of {network.stride}, "
-                f"at least {network.minimum}: use {network.fit(side)}."
+                f"{name} is {side} pixels, but the network takes sides of {network.sizes}: use "
+                f"{network.fit(side)}."
             )
     return network
 

@@ -64,6 +64,7 @@ class SupervisedConfig:
         floor: lowest learning rate of a schedule, as a share of the full one.
         plateau_factor: what plateau multiplies the learning rate by.
         plateau_patience: validations without improvement that plateau puts up with.
+        plateau_cooldown: validations after a reduction that plateau does not count.
         accumulate: batches whose gradients make one step.
         clip: greatest norm of the gradient; none for no limit.
         ema: decay of a moving average of the weights, such as 0.999, which is then what is
@@ -136,6 +137,7 @@ class SupervisedConfig:
     floor: float = 0.0
     plateau_factor: float = 0.5
     plateau_patience: int = 10
+    plateau_cooldown: int = 0
     accumulate: int = 1
     clip: float | None = None
     ema: float | None = None
@@ -174,7 +176,10 @@ class SupervisedConfig:
 
     def _mistakes(self) -> list[str]:
         whole = ("patch", "batch", "epochs", "accumulate", "num_nodes", "validate_every")
-        counts = ("seed", "warmup_steps", "plateau_patience", "margin", "val_margin", "patience")
+        counts = (
+            *("seed", "warmup_steps", "plateau_patience", "plateau_cooldown"),
+            *("margin", "val_margin", "patience"),
+        )
         rates = ("learning_rate", "encoder_factor", "head_factor", "clip", "max_minutes")
         shares = ("balance", "floor", "plateau_factor", "ema", "momentum", "label_smoothing")
         least_one = (*whole, "patches_per_epoch", "val_patch", "val_batch", "tile")
@@ -257,5 +262,6 @@ class SupervisedConfig:
             floor=self.floor,
             factor=self.plateau_factor,
             patience=self.plateau_patience,
+            cooldown=self.plateau_cooldown,
             higher_is_better=self.higher_is_better,
         )

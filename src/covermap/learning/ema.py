@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -91,14 +91,17 @@ def mean_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def refresh_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
+def refresh_statistics(
+    network: nn.Module, batches: Iterable[Any], run: Callable[[Any], object] | None = None
+) -> None:
     """Take the statistics of batch norms anew, as plain means over batches.
 
     Everything but batch norms stays in evaluation mode.
 
     Args:
         network: changed in place; in evaluation mode afterwards.
-        images: each (B, C, H, W) float32, normalised, on the network's device.
+        batches: what the network is run on, such as (B, C, H, W) float32 images, normalised.
+        run: runs the network on a batch; calls it with the batch alone when not given.
     """
     network.eval()
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
@@ -109,8 +112,9 @@ def refresh_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # asks torch for a plain mean
         norm.train()
-    for image in images:
-        network(image)
+    run = run or network
+    for batch in batches:
+        run(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

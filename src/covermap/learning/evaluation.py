@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 
 from covermap.legend import IGNORE
 from covermap.models.normalise import HasStatistics, normalise_batch
+from covermap.models.segmenter import Context
 from covermap.scores import ConfusionMatrix
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -67,6 +68,22 @@ class Stage:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return image.contiguous(memory_format=layout)
 
+    def scores(self, network: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+        """Run a network on a batch of patches.
+
+        Args:
+            network: a segmenter, or one wrapped for several processes.
+            batch: as for `image`; for networks that want it also `metadata`, one mapping of texts
+                per patch.
+
+        Returns:
+            (B, K, H, W) float, logits.
+        """
+        image = self.image(batch)
+        if "metadata" not in batch:
+            return network(image)  # type: ignore[no-any-return]
+        return network(image, Context(tuple(batch["metadata"])))  # type: ignore[no-any-return]
+
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """A context in which the network runs in the chosen precision."""
         if self.autocast is None:
@@ -90,7 +107,8 @@ def evaluate(
 
     Args:
         network: gives logits (B, K, H, W); put into evaluation mode.
-        batches: each with `image`, `valid` and `label` (B, H, W) int, class index, 255 = ignore.
+        batches: each with `image`, `valid` and `label` (B, H, W) int, class index, 255 = ignore;
+            and `metadata` for networks that want it.
         classes: number of classes K.
         stage: where and how the network is run.
         loss: of logits and labels; the mean is NaN without it.
@@ -108,7 +126,7 @@ def evaluate(
     for batch in batches:
         label = batch["label"]
         with stage.precision():
-            logits = network(stage.image(batch)).float()
+            logits = stage.scores(network, batch).float()
         counted = int((label != IGNORE).sum())
         if loss is not None and counted:
             total += float(loss(logits, label.to(stage.device))) * counted

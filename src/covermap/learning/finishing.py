@@ -14,7 +14,7 @@ from covermap.learning.config import SupervisedConfig
 from covermap.learning.ema import mean_state, refresh_statistics
 from covermap.learning.evaluation import Stage
 from covermap.learning.keeping import Keeper
-from covermap.learning.loading import EpochBatches, training_loader
+from covermap.learning.loading import EpochBatches, MetadataOf, training_loader
 from covermap.learning.validating import Validator
 from covermap.models.bundle import Bundle
 
@@ -53,6 +53,7 @@ def average_bundle(
     validator: Validator | None,
     patches: TrainingPatches,
     device: torch.device,
+    metadata: MetadataOf | None = None,
 ) -> Bundle:
     """Make a bundle of the mean of the last epochs' weights (Izmailov et al. 2018).
 
@@ -67,6 +68,7 @@ def average_bundle(
         validator: scores the bundle, or None.
         patches: training patches.
         device: where to compute.
+        metadata: from the `index` of training patches to their metadata, for networks that want it.
 
     Returns:
         The bundle; its network is on the CPU.
@@ -77,8 +79,8 @@ def average_bundle(
     count = min(_REFRESH, -(-len(patches) // config.batch))
     # Positions of an epoch that training never sees.
     batches = EpochBatches(config.batch, count, config.epochs + 1, start=count * config.epochs)
-    images = (stage.image(batch) for batch in training_loader(patches, batches, 0))
-    refresh_statistics(network, images)
+    loader = training_loader(patches, batches, 0, metadata=metadata)
+    refresh_statistics(network, loader, lambda batch: stage.scores(network, batch))
     return _scored(network.state_dict(), parts, keeper, validator, device)
 
 

@@ -83,7 +83,8 @@ def drop_unused(network: Segmenter) -> list[str]:
     network.eval()
     side = network.fit(1)
     with torch.enable_grad():
-        network(torch.zeros(1, network.bands, side, side)).sum().backward()
+        image = torch.zeros(1, network.bands, side, side)
+        network(image, network.example_context()).sum().backward()
     found = []
     for name, parameter in network.named_parameters():
         if parameter.requires_grad and parameter.grad is None:

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -17,6 +17,9 @@ from covermap.errors import CovermapError
 
 Position = tuple[int, int]
 """Number of an epoch, and of an item in it."""
+
+MetadataOf = Callable[[Sequence[int]], tuple[Mapping[str, str], ...]]
+"""From the `index` of patches to the metadata of their records."""
 
 
 class Stream(Protocol):
@@ -105,15 +108,22 @@ class Shard(Sequence[int]):
 
 
 class TimedLoader:
-    """A loader that measures how long its reader waits.
+    """A loader that measures how long its reader waits, and adds the metadata of its patches.
 
     Attributes:
         waited: seconds spent waiting for batches so far.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        """Wrap a loader."""
+    def __init__(self, loader: DataLoader[Any], metadata: MetadataOf | None = None) -> None:
+        """Wrap a loader.
+
+        Args:
+            loader: its batches are mappings.
+            metadata: from their `index` to what becomes their `metadata`, one mapping of texts per
+                patch; None adds nothing.
+        """
         self._loader = loader
+        self._metadata = metadata
         self.waited = 0.0
 
     def __len__(self) -> int:
@@ -137,6 +147,8 @@ class TimedLoader:
                 # No frame and no traceback holds the iterator any more, so its workers end now.
                 del batches
                 raise failure
+            if self._metadata is not None:
+                batch = {**batch, "metadata": self._metadata(batch["index"].tolist())}
             yield batch
 
 
@@ -166,7 +178,11 @@ def worker_count(workers: int | Literal["auto"], processes: int = 1) -> int:
 
 
 def training_loader(
-    stream: Stream, batches: EpochBatches, workers: int, pin_memory: bool = False
+    stream: Stream,
+    batches: EpochBatches,
+    workers: int,
+    pin_memory: bool = False,
+    metadata: MetadataOf | None = None,
 ) -> TimedLoader:
     """Load the batches of all epochs without a pause between epochs.
 
@@ -175,6 +191,7 @@ def training_loader(
         batches: which patches make which batch.
         workers: number of worker processes.
         pin_memory: whether batches are put where a GPU can fetch them.
+        metadata: from the `index` of patches to their metadata, for networks that want it.
 
     Returns:
         The loader.
@@ -184,7 +201,8 @@ def training_loader(
             StreamDataset(stream),
             batch_sampler=batches,
             **_worker_options(workers, pin_memory),
-        )
+        ),
+        metadata,
     )
 
 
@@ -197,6 +215,7 @@ def evaluation_loader(
     rank: int = 0,
     world: int = 1,
     pin_memory: bool = False,
+    metadata: MetadataOf | None = None,
 ) -> TimedLoader:
     """Load this process's share of the evaluation patches, each exactly once over all processes.
 
@@ -208,6 +227,7 @@ def evaluation_loader(
         rank: number of this process, from 0.
         world: number of processes.
         pin_memory: whether batches are put where a GPU can fetch them.
+        metadata: from the `index` of patches to their metadata, for networks that want it.
 
     Returns:
         The loader.
@@ -218,7 +238,8 @@ def evaluation_loader(
             batch_size=batch,
             sampler=Shard(length, rank, world),
             **_worker_options(workers, pin_memory),
-        )
+        ),
+        metadata,
     )
 
 

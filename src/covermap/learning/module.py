@@ -137,7 +137,8 @@ class SupervisedModule(pl.LightningModule):
 
         Args:
             batch: `image` (B, C, H, W) float32, physical units; `valid` (B, H, W) bool; `label`
-                (B, H, W) int64, class index, 255 = ignore.
+                (B, H, W) int64, class index, 255 = ignore; `metadata`, one mapping of texts per
+                patch, for networks that want it.
             batch_index: number of the batch since the process started.
 
         Returns:
@@ -145,7 +146,7 @@ class SupervisedModule(pl.LightningModule):
         """
         torch.manual_seed(step_seed(self._seed, self.global_rank, self._first_batch + batch_index))
         stage = Stage(self._bands, device=self.device, channels_last=self._channels_last)
-        parts = self.loss.parts(self.network(stage.image(batch)), batch["label"])
+        parts = self.loss.parts(stage.scores(self.network, batch), batch["label"])
         loss = self.loss.combine(parts)
         return {
             "loss": loss,

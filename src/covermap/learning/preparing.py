@@ -20,6 +20,7 @@ from covermap.learning.run import RunDirectory, is_main_process
 from covermap.learning.weighting import ClassCounts, count_classes
 from covermap.legend import Legend
 from covermap.models.bundle import BandNorm, Bundle
+from covermap.models.metadata import known_metadata
 from covermap.progress import SILENT, Progress
 from covermap.raster.writing import write_text_atomic
 from covermap.sensors import Sensor
@@ -161,7 +162,7 @@ def check_labelled(collection: Collection, use: str) -> Legend:
 
 
 def fingerprint(collection: Collection) -> str:
-    """Checksum of what a collection holds: its records, its legend, its files' sizes.
+    """Checksum of what a collection holds: its records, their metadata, legend, files' sizes.
 
     It does not depend on where the data lies, nor on the order of the records.
 
@@ -183,7 +184,9 @@ def _identity(collection: Collection, record: PatchRecord) -> list[Any]:
     window = record.window
     sizes = [_size(collection.index.resolve(path)) for path in files]
     place = None if window is None else [window.row, window.col, window.height, window.width]
-    return [record.id, [Path(path).name for path in files], sizes, place]
+    about = known_metadata(record.metadata)
+    identity = [record.id, [Path(path).name for path in files], sizes, place]
+    return [*identity, about] if about else identity
 
 
 def _size(path: str) -> int | None:

@@ -31,10 +31,17 @@ from covermap.learning.assembling import (
     validation_patches,
 )
 from covermap.learning.config import SupervisedConfig
+from covermap.learning.contexts import patch_metadata
 from covermap.learning.finishing import average_bundle, last_bundle
 from covermap.learning.freezing import drop_unused, freeze
 from covermap.learning.keeping import Keeper
-from covermap.learning.loading import EpochBatches, TimedLoader, training_loader, worker_count
+from covermap.learning.loading import (
+    EpochBatches,
+    MetadataOf,
+    TimedLoader,
+    training_loader,
+    worker_count,
+)
 from covermap.learning.preparing import prepare
 from covermap.learning.run import RunDirectory, is_main_process
 from covermap.learning.schedules import Schedule
@@ -115,6 +122,7 @@ class _Training:
         self._precision = launching.precision_of(config)
         self._workers = worker_count(config.workers)
         self._patches: TrainingPatches | None = None
+        self._metadata: MetadataOf | None = None
         self._validator: Validator | None = None
         self._select = config.select
         if data.val is None and config.select == "best":
@@ -141,6 +149,7 @@ class _Training:
         if self._patches is None:
             config, parts, progress = self._config, self._parts, self._progress
             self._patches = training_patches(config, self._data, parts, progress)
+            self._metadata = patch_metadata(parts.network, self._patches, progress)
             self._validator = self._make_validator()
         return self._patches
 
@@ -161,6 +170,7 @@ class _Training:
             half_type(self._precision),
             config.channels_last,
             self._progress,
+            patch_metadata(parts.network, patches, self._progress),
         )
 
     def _fit(self, state: dict[str, Any] | None) -> None:
@@ -211,6 +221,7 @@ class _Training:
         from covermap.learning.module import SupervisedModule
 
         config, workers, pin = self._config, self._workers, self._kind == "cuda"
+        metadata = self._metadata
         done = 0 if state is None else int(state["batches"])
         still = freeze(self._parts.network, config.freeze)
         if plan.world > 1:
@@ -220,7 +231,7 @@ class _Training:
             batches = EpochBatches(
                 config.batch, plan.per_epoch, plan.epochs, rank=rank, world=world, start=done
             )
-            return training_loader(patches, batches, workers, pin)
+            return training_loader(patches, batches, workers, pin, metadata)
 
         module = SupervisedModule(
             self._parts.network,
@@ -346,4 +357,5 @@ class _Training:
             self._validator,
             patches,
             device,
+            self._metadata,
         )

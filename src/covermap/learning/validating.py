@@ -10,7 +10,7 @@ import torch
 from covermap.data.patches import EvaluationPatches
 from covermap.learning.assembling import Parts
 from covermap.learning.evaluation import Evaluation, LossFunction, Stage, evaluate
-from covermap.learning.loading import evaluation_loader
+from covermap.learning.loading import MetadataOf, evaluation_loader
 from covermap.models.segmenter import Segmenter
 from covermap.progress import SILENT, Progress
 
@@ -27,6 +27,7 @@ class Validator:
         half: half-precision type of the computation, or None for float32.
         channels_last: whether images are laid out with the bands innermost.
         progress: shows the patches done by this process.
+        metadata: from the `index` of patches to their metadata, for networks that want it.
     """
 
     patches: EvaluationPatches
@@ -36,6 +37,7 @@ class Validator:
     half: torch.dtype | None = None
     channels_last: bool = False
     progress: Progress = SILENT
+    metadata: MetadataOf | None = None
 
     def score(
         self,
@@ -71,6 +73,7 @@ class Validator:
             rank=rank,
             world=world,
             pin_memory=device.type == "cuda",
+            metadata=self.metadata,
         )
         stage = Stage(
             self.parts.prepared.bands,

@@ -38,8 +38,10 @@ def describe_job(scene: Scene, bundle: Bundle, plan: MapPlan, resolved: Resolved
     """
     settings = {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(resolved).items()
+        for name, value in resolved.to_dict().items()
     }
+    known = {"metadata": dict(plan.metadata)} if plan.metadata else {}
+    outside = {} if plan.outside is None else {"outside": list(plan.outside)}
     return {
         "format": FORMAT,
         "imagery": describe_imagery(scene, plan.bands),
@@ -48,6 +50,8 @@ def describe_job(scene: Scene, bundle: Bundle, plan: MapPlan, resolved: Resolved
         "region": None if plan.region is None else plan.region.digest,
         "core": list(plan.blocks.grid.core_shape),
         "blocks": list(plan.blocks.block),
+        **known,
+        **outside,
     }
 
 

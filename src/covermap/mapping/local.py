@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from covermap.errors import OutputError
+from covermap.mapping.about import scene_metadata
+from covermap.mapping.compat import map_legend
 from covermap.mapping.fingerprint import describe_job
 from covermap.mapping.journal import Journal, Record, open_journal
 from covermap.mapping.loading import Loaded, Loader, blocks_in_flight
@@ -22,6 +23,7 @@ from covermap.mapping.predict import predict_prepared
 from covermap.mapping.region import read_region
 from covermap.mapping.result import MapResult, MaskedWindow
 from covermap.mapping.settings import MapSettings, Resolved, reader_threads, resolve
+from covermap.mapping.tile_table import require_tile_table, write_tile_table
 from covermap.mapping.write import assemble, map_tags, output_paths, write_block
 from covermap.models.heap import steady_heap
 from covermap.models.runtime import Runtime, free_memory
@@ -70,29 +72,40 @@ def map_scene(
         InputError: imagery cannot be read, and `on_error` is `stop`.
         OutputError: the map exists, cannot be written, is being made by another process, or a
             job that differs was stopped here.
+        MissingExtraError: tiles or a region are asked for, and the extra `vector` is missing.
     """
     started = time.perf_counter()
     settings, target = settings or MapSettings(), Path(target)
+    if settings.tiles:
+        require_tile_table()
     resolved = resolve(settings, bundle)
     region = None if settings.region is None else read_region(settings.region, scene)
-    plan = make_plan(scene, bundle, resolved, region)
-    scene = scene.select(plan.bands)
+    metadata = scene_metadata(bundle, scene, settings.metadata)
+    plan = make_plan(scene, bundle, resolved, region, metadata)
+    scene = plan.prepare_scene(scene)
+    outputs = output_paths(target, plan.outputs, tiles=settings.tiles)
     if not settings.overwrite:
-        refuse_existing(target, plan.outputs)
+        refuse_existing(target, *outputs.values())
     job = describe_job(scene, bundle, plan, resolved)
     with gdal_env(CACHE_BYTES), open_journal(target, job, restart=settings.overwrite) as journal:
         run = _Run(bundle, scene, plan, resolved, settings, journal)
         run.predict(progress)
         masked = _masked(journal, plan)
         tags = map_tags(
-            bundle.digest, {**asdict(resolved), "tile": plan.blocks.grid.tile}, len(masked)
+            bundle.digest,
+            {**resolved.to_dict(), "tile": plan.blocks.grid.tile},
+            len(masked),
+            plan.metadata,
         )
         with progress.task("writing", total=None):
-            areas = assemble(journal, plan, scene, bundle.legend, target, tags)
+            legend = map_legend(bundle.legend, resolved.compat)
+            areas = assemble(journal, plan, scene, legend, target, tags)
+            if settings.tiles:
+                write_tile_table(target, journal, plan, scene)
         journal.discard()
     return MapResult(
         path=target,
-        outputs=output_paths(target, plan.outputs),
+        outputs=outputs,
         areas=areas,
         masked=masked,
         seconds=time.perf_counter() - started,
@@ -103,13 +116,13 @@ def map_scene(
     )
 
 
-def refuse_existing(target: Path, outputs: tuple[str, ...]) -> None:
+def refuse_existing(*paths: Path) -> None:
     """Refuse to write over files.
 
     Raises:
         OutputError: a file is there.
     """
-    for path in (target, *output_paths(target, outputs).values()):
+    for path in paths:
         if path.exists():
             raise OutputError(
                 f"{path} exists already. Choose another name, or set overwrite to replace it."
@@ -155,12 +168,13 @@ class _Run:
     def settled(self) -> dict[str, Any]:
         """All settings as they were used."""
         return {
-            **asdict(self.resolved),
+            **self.resolved.to_dict(),
             "tile": self.tile,
             "block": self.plan.blocks.block,
             "batch": self.batch,
             "blocks_in_flight": self.in_flight,
             "threads": self.threads,
+            **({"metadata": dict(self.plan.metadata)} if self.plan.metadata else {}),
         }
 
     def predict(self, progress: Progress) -> None:

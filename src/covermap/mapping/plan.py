@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from covermap.errors import BandError, ConfigError, nearest
 from covermap.grid import Window
+from covermap.mapping.compat import (
+    check_scene,
+    lay_tiles,
+    map_legend,
+    share_encoding,
+    values_outside,
+)
 from covermap.mapping.region import Region
 from covermap.mapping.settings import Resolved
+from covermap.models.tiled import ROUNDED, ShareEncoding
 from covermap.raster.cog import TILE
 from covermap.raster.naming import find_band
 from covermap.tiling import BlockPlan, TileGrid, fit_core
@@ -29,6 +38,10 @@ class MapPlan:
         values: value in the map of each class index.
         outputs: layers wanted beside classes.
         region: where to map; None is everywhere.
+        metadata: what is known about the scene; empty where the network wants none.
+        encoding: how layers are written.
+        outside: physical value of each band outside the raster, where every pixel inside counts
+            as valid; None where edges are reflected and validity is asked for.
     """
 
     blocks: BlockPlan
@@ -36,6 +49,9 @@ class MapPlan:
     values: tuple[int, ...]
     outputs: tuple[str, ...] = ()
     region: Region | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    encoding: ShareEncoding = ROUNDED
+    outside: tuple[float, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -48,9 +64,18 @@ class MapPlan:
         """Whether a block lies outside the region of interest, so need not even be read."""
         return self.region is not None and not self.region.touches(self.window(block))
 
+    def prepare_scene(self, scene: Scene) -> Scene:
+        """The scene as the plan reads it: its bands alone, without masks where it asks for none."""
+        scene = scene.select(self.bands)
+        return scene if self.outside is None else scene.unmasked()
+
 
 def make_plan(
-    scene: Scene, bundle: Bundle, resolved: Resolved, region: Region | None = None
+    scene: Scene,
+    bundle: Bundle,
+    resolved: Resolved,
+    region: Region | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> MapPlan:
     """Plan a map; depends on nothing but the arguments.
 
@@ -59,14 +84,36 @@ def make_plan(
         bundle: what to map with.
         resolved: settled settings.
         region: where to map; None is everywhere.
+        metadata: what is known about the scene, for networks that want it.
 
     Returns:
         The plan.
 
     Raises:
-        ConfigError: tile and margin do not go together.
+        ConfigError: tile and margin do not go together, or the scene does not go with `compat`.
         BandError: the scene lacks a band of the bundle.
     """
+    bands = match_bands(scene, bundle)
+    if resolved.compat is None:
+        grid, outside = _fit_tiles(scene, bundle, resolved), None
+    else:
+        check_scene(resolved.compat, scene)
+        grid = lay_tiles(scene, resolved.tile, resolved.margin)
+        outside = values_outside(scene, bands)
+    return MapPlan(
+        blocks=BlockPlan(grid, choose_blocks(grid, resolved.block), resolved.blend == "cosine"),
+        bands=bands,
+        values=map_legend(bundle.legend, resolved.compat).values,
+        outputs=resolved.outputs,
+        region=region,
+        metadata=dict(metadata or {}),
+        encoding=share_encoding(resolved.compat),
+        outside=outside,
+    )
+
+
+def _fit_tiles(scene: Scene, bundle: Bundle, resolved: Resolved) -> TileGrid:
+    """Tiles no larger than settled, fitted to the scene."""
     model = bundle.model
     try:
         core = (
@@ -75,15 +122,7 @@ def make_plan(
         )
     except ValueError as error:
         raise ConfigError(f"tile and margin do not fit: {error}. Change one of them.") from None
-    grid = TileGrid(scene.height, scene.width, core, resolved.margin)
-    cores = choose_blocks(grid, resolved.block)
-    return MapPlan(
-        blocks=BlockPlan(grid, cores, blend=resolved.blend == "cosine"),
-        bands=match_bands(scene, bundle),
-        values=tuple(bundle.legend.values),
-        outputs=resolved.outputs,
-        region=region,
-    )
+    return TileGrid(scene.height, scene.width, core, resolved.margin)
 
 
 def match_bands(scene: Scene, bundle: Bundle) -> tuple[str, ...]:

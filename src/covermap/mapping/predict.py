@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from covermap.grid import reflect_into
+from covermap.grid import fill_into, reflect_into
 from covermap.mapping.plan import MapPlan
 from covermap.models.runtime import Runtime
+from covermap.models.segmenter import Context
 from covermap.models.tiled import BatchSize, Prediction, predict_tiles
 
 
@@ -47,7 +48,7 @@ def prepare_block(
     plan: MapPlan,
     block: int,
 ) -> tuple[Tensor, npt.NDArray[np.bool_]] | None:
-    """Reflect a block at the raster's edge and normalise it; done in the reader's thread.
+    """Reflect or fill a block at the raster's edge and normalise it; in the reader's thread.
 
     Args:
         normaliser: the bundle or runtime.
@@ -64,6 +65,9 @@ def prepare_block(
     if not wanted.any():
         return None
     source, seen = plan.blocks.read_window(block), plan.blocks.seen_window(block)
+    if plan.outside is not None:
+        image = fill_into(pixels, source, seen, plan.outside)
+        return normaliser.normalise(image, fill_into(valid[None], source, seen, (1.0,))[0]), wanted
     whole = plan.blocks.grid.extent
     return normaliser.normalise(
         reflect_into(pixels, source, seen, whole), reflect_into(valid, source, seen, whole)
@@ -116,6 +120,15 @@ def predict_prepared(
     Returns:
         Classes and layers of `plan.window(block)`.
     """
+    context = Context((plan.metadata,)) if plan.metadata else None
     return predict_tiles(
-        runtime, image, wanted, plan.blocks, block, layers=plan.outputs, batch=batch
+        runtime,
+        image,
+        wanted,
+        plan.blocks,
+        block,
+        layers=plan.outputs,
+        encoding=plan.encoding,
+        batch=batch,
+        context=context,
     )

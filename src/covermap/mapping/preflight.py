@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from covermap.errors import BandError, ConfigError, CovermapError, InputError
 from covermap.grid import Window
+from covermap.mapping.about import metadata_warnings, scene_metadata
 from covermap.mapping.plan import MapPlan, make_plan
 from covermap.mapping.region import read_region
 from covermap.mapping.settings import MapSettings, Resolved, resolve
@@ -129,11 +130,13 @@ def preflight(
     try:
         resolved = resolve(settings, bundle)
         region = None if settings.region is None else read_region(settings.region, scene)
-        plan = make_plan(scene, bundle, resolved, region)
+        metadata = scene_metadata(bundle, scene, settings.metadata)
+        plan = make_plan(scene, bundle, resolved, region, metadata)
     except CovermapError as error:
         return PreflightReport(about, problems=(str(error),))
     problems: list[str] = []
     warnings = _check_place(bundle, scene)
+    warnings += metadata_warnings(bundle, plan.metadata, settings.metadata)
     values = _sample(scene, plan, settings, problems, warnings)
     warnings += _check_values(bundle, values)
     needed, free = _disk(plan, scene, target, problems)
@@ -152,7 +155,12 @@ def preflight(
         seconds,
         needed,
         free,
-        {**asdict(resolved), "tile": plan.blocks.grid.tile, "block": plan.blocks.block},
+        {
+            **resolved.to_dict(),
+            "tile": plan.blocks.grid.tile,
+            "block": plan.blocks.block,
+            **({"metadata": dict(plan.metadata)} if plan.metadata else {}),
+        },
         values,
     )
 
@@ -262,7 +270,7 @@ def _disk(plan: MapPlan, scene: Scene, target: Path, problems: list[str]) -> tup
 def _check_target(target: Path, plan: MapPlan, settings: MapSettings) -> list[str]:
     problems = [
         f"{path} exists already. Choose another name, or set overwrite to replace it."
-        for path in (target, *output_paths(target, plan.outputs).values())
+        for path in (target, *output_paths(target, plan.outputs, tiles=settings.tiles).values())
         if path.exists() and not settings.overwrite
     ]
     folder = target.absolute().parent

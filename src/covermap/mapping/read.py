@@ -23,10 +23,10 @@ class Source(Protocol):
 def read_block(
     source: Source, plan: MapPlan, block: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Read what the tiles of a block see; what lies outside the raster is reflected later.
+    """Read what the tiles of a block see; what lies outside the raster is added later.
 
     Args:
-        source: the scene, or a reader of it that keeps its files open.
+        source: the scene as `plan.prepare_scene` gives it, or a reader of it.
         plan: the plan.
         block: number of the block.
 

@@ -30,7 +30,7 @@ class MapResult:
 
     Attributes:
         path: the map.
-        outputs: further files by name of their layer.
+        outputs: further files by name of their layer; `tiles` is the table of tiles.
         areas: how much each class covers, and nodata: no imagery, or outside the region.
         masked: parts left as nodata since they could not be read.
         seconds: time from start to end; of a restarted job since the restart.

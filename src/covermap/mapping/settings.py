@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from covermap.errors import ConfigError, nearest
+from covermap.mapping.compat import COMPAT_TILE, COMPATS, check_compat
+from covermap.models.metadata import check_metadata
 from covermap.models.runtime import check_compiler, resolve_device, resolve_precision
 from covermap.models.tiled import LAYERS
 from covermap.models.tta import check_tta
@@ -50,6 +53,13 @@ class MapSettings:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
         overwrite: whether to replace a map that exists, and to drop a job that was stopped.
         block: least side of a block, pixels (1024; 8192 with `cosine`).
+        metadata: what is known about the scene (date, time, camera, …; see
+            `covermap.models.metadata.KEYS`), for networks that want it; the rest is taken from the
+            files as far as they say.
+        compat: `flair-detect` to map as that system does; see `covermap.mapping.compat`. Tiles are
+            then 512 pixels, and precision is float32, where the settings do not say; the bundle's
+            own tile, margin, blending and precision do not count.
+        tiles: whether to write the tiles of a `compat` map beside it, as a GeoPackage.
     """
 
     tile: int | None = None
@@ -67,6 +77,9 @@ class MapSettings:
     device: str = "auto"
     overwrite: bool = False
     block: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    compat: str | None = None
+    tiles: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tile", "batch", "blocks_in_flight", "threads", "block"):
@@ -83,6 +96,15 @@ class MapSettings:
             _check("outputs", output, LAYERS)
         if len(set(self.outputs)) != len(self.outputs):
             raise ConfigError(f"outputs names something twice: {', '.join(self.outputs)}.")
+        check_metadata(self.metadata)
+        if self.compat is not None:
+            _check("compat", self.compat, COMPATS)
+            check_compat(self.compat, self.blend, self.tta, self.outputs)
+        elif self.tiles:
+            raise ConfigError(
+                "tiles is set, and only maps with compat flair-detect come with a table of their "
+                "tiles. Set compat too, or leave tiles out."
+            )
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -107,6 +129,7 @@ class Resolved:
         device: kind of device, `cpu`, `cuda`, …
         torch: version of torch.
         block: least side of a block, pixels.
+        compat: the system that is reproduced, or None.
     """
 
     tile: int
@@ -119,6 +142,14 @@ class Resolved:
     device: str
     torch: str
     block: int
+    compat: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, but for what is None.
+
+        So a setting that is new and not used leaves journals and maps as they were.
+        """
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def resolve(settings: MapSettings, bundle: Bundle) -> Resolved:
@@ -138,13 +169,16 @@ def resolve(settings: MapSettings, bundle: Bundle) -> Resolved:
     device = resolve_device(settings.device)
     if settings.compile:
         check_compiler(device)
-    tile = settings.tile or card.tile or model.fit(DEFAULT_TILE)
+    compat = settings.compat
+    tile = settings.tile or (COMPAT_TILE if compat else card.tile or model.fit(DEFAULT_TILE))
     if tile != model.fit(tile):
         raise ConfigError(
-            f"tile is {tile}, which does not suit the bundle's network: it takes multiples of "
-            f"{model.stride} pixels, at least {model.minimum}. Use {model.fit(tile)}."
+            f"tile is {tile}, which does not suit the bundle's network: it takes sides of "
+            f"{model.sizes}. Use {model.fit(tile)}."
         )
-    margin = card.margin if settings.margin is None else settings.margin
+    margin = settings.margin
+    if margin is None and compat is None:
+        margin = card.margin
     if margin is None:
         margin = min(DEFAULT_MARGIN, tile // 4)
     if 2 * margin >= tile:
@@ -153,9 +187,11 @@ def resolve(settings: MapSettings, bundle: Bundle) -> Resolved:
             f"Use a margin below {tile // 2}, or a larger tile."
         )
     precision = resolve_precision(
-        settings.precision or card.precision, device, strict=settings.precision is not None
+        settings.precision or ("float32" if compat else card.precision),
+        device,
+        strict=settings.precision is not None,
     )
-    blend = settings.blend or card.blend
+    blend = "crop" if compat else settings.blend or card.blend
     return Resolved(
         tile=tile,
         margin=margin,
@@ -167,6 +203,7 @@ def resolve(settings: MapSettings, bundle: Bundle) -> Resolved:
         device=device.type,
         torch=str(torch.__version__),
         block=settings.block or (1024 if blend == "crop" else 8192),
+        compat=compat,
     )
 
 

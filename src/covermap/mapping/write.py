@@ -15,7 +15,8 @@ from covermap.grid import Window
 from covermap.legend import NODATA, Legend
 from covermap.mapping.journal import CLASSES, Journal, Record
 from covermap.mapping.plan import MapPlan
-from covermap.models.tiled import LAYER_TOP, Prediction
+from covermap.mapping.tile_table import tiles_path
+from covermap.models.tiled import Prediction
 from covermap.raster.areas import AreaCounter, ClassAreas
 from covermap.raster.writing import write_layers, write_map
 
@@ -46,9 +47,16 @@ def write_block(journal: Journal, plan: MapPlan, block: int, prediction: Predict
     journal.finish(Record(block, "done"))
 
 
-def output_paths(target: Path, outputs: tuple[str, ...]) -> dict[str, Path]:
-    """Where the layers beside a map go: `NAME_probabilities.tif` beside `NAME.tif`."""
-    return {name: target.with_name(f"{target.stem}_{name}{target.suffix}") for name in outputs}
+def output_paths(target: Path, outputs: tuple[str, ...], *, tiles: bool = False) -> dict[str, Path]:
+    """Where the layers beside a map go: `NAME_probabilities.tif` beside `NAME.tif`.
+
+    Args:
+        target: the map.
+        outputs: names of the layers.
+        tiles: whether its tiles are written too.
+    """
+    paths = {name: target.with_name(f"{target.stem}_{name}{target.suffix}") for name in outputs}
+    return paths | ({"tiles": tiles_path(target)} if tiles else {})
 
 
 def assemble(
@@ -65,7 +73,7 @@ def assemble(
         journal: the journal, all blocks of which are finished.
         plan: the plan.
         scene: what was mapped.
-        legend: the classes.
+        legend: the classes, with the values that the map holds.
         target: the map.
         tags: metadata for all files.
 
@@ -89,9 +97,9 @@ def assemble(
             count=len(descriptions),
             dtype="uint8",
             descriptions=descriptions,
-            nodata=NODATA,
+            nodata=plan.encoding.nodata,
             blocks=_blocks(journal, plan, name),
-            tags={**tags, "COVERMAP_LAYER": name, "COVERMAP_SCALE": f"1/{LAYER_TOP}"},
+            tags={**tags, "COVERMAP_LAYER": name, "COVERMAP_SCALE": f"1/{plan.encoding.top}"},
         )
     counter = AreaCounter(scene.grid, legend, legend.values)
     write_map(
@@ -104,18 +112,26 @@ def assemble(
     return counter.result()
 
 
-def map_tags(digest: str, settings: Mapping[str, Any], masked: int) -> dict[str, str]:
+def map_tags(
+    digest: str,
+    settings: Mapping[str, Any],
+    masked: int,
+    metadata: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Metadata that says how a map came about; the same job always gives the same.
 
     Args:
         digest: the bundle's checksum.
         settings: what the job was settled on.
         masked: number of blocks that could not be read.
+        metadata: what the network was told about the scene.
     """
     tags = {
         "COVERMAP_BUNDLE": digest,
         "COVERMAP_SETTINGS": json.dumps(dict(settings), sort_keys=True),
     }
+    if metadata:
+        tags["COVERMAP_METADATA"] = json.dumps(dict(metadata), sort_keys=True)
     return tags | ({"COVERMAP_MASKED_BLOCKS": str(masked)} if masked else {})
 
 

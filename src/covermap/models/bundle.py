@@ -66,8 +66,8 @@ class Bundle:
         tile = self.card.tile
         if tile is not None and tile != self.model.fit(tile):
             raise BundleError(
-                f"A tile of {tile} pixels does not suit the network, which takes multiples of "
-                f"{self.model.stride}, at least {self.model.minimum}: use {self.model.fit(tile)}."
+                f"A tile of {tile} pixels does not suit the network, whose sides are "
+                f"{self.model.sizes}: use {self.model.fit(tile)}."
             )
 
     @staticmethod

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from covermap.errors import ConfigError
 from covermap.models.family import Family
+from covermap.models.fusion import check_fusion, make_fusion
 from covermap.models.options import parse_options
 from covermap.models.segmenter import Context, LinearSegmenter
 
@@ -33,12 +34,14 @@ class CompactOptions:
         decoder: channels of the decoder stages, the deepest first, one fewer than `widths`.
         blocks: residual blocks per encoder stage.
         reduce: 1, or 2 to average 2 × 2 pixels first: a quarter of the work, twice the context.
+        metadata: none, or film: date, position, camera and the like change the deepest features.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 192, 256)
     decoder: tuple[int, ...] = (128, 96, 64, 48)
     blocks: int = 2
     reduce: int = 1
+    metadata: str = "none"
 
 
 def _convolution(source: int, target: int, stride: int = 1) -> nn.Sequential:
@@ -107,7 +110,7 @@ class CompactSegmenter(LinearSegmenter):
 
         Args:
             image: (B, C, H, W) float, normalised.
-            context: not used.
+            context: metadata of the images, where the option `metadata` asks for it.
 
         Returns:
             (B, F, H/(2·reduce), W/(2·reduce)) float.
@@ -118,7 +121,7 @@ class CompactSegmenter(LinearSegmenter):
         levels = [self.stem(image)]
         for stage in self.encoder:
             levels.append(stage(levels[-1]))
-        found: Tensor = levels.pop()
+        found = self.fuse(levels.pop(), context)
         for stage in self.decoder:
             skip = levels.pop()
             raised = F.interpolate(found, size=skip.shape[-2:], mode="nearest")
@@ -144,11 +147,14 @@ class CompactFamily(Family):
                 f"Widths and blocks of a compact network start at 1, and reduce is 1 or 2; "
                 f"found {found}."
             )
+        check_fusion(found.metadata, self.name)
         return found
 
     def build(self, options: CompactOptions, bands: int, classes: int) -> CompactSegmenter:
         """Make the network with random weights."""
-        return CompactSegmenter(options, bands=bands, classes=classes)
+        model = CompactSegmenter(options, bands=bands, classes=classes)
+        model.add_fusion(make_fusion(options.metadata, options.widths[-1]), model.stride)
+        return model
 
 
 FAMILY = CompactFamily()

@@ -49,8 +49,8 @@ def _refuse_pickled(path: Path) -> None:
     if path.suffix.lower() in PICKLED:
         raise InputError(
             f"{path}: a pickled checkpoint ({path.suffix}) can run code when it is opened, so "
-            "covermap takes .safetensors only. Convert it with `covermap import` where your "
-            "version has it, or with safetensors.torch.save_file(state_dict, path)."
+            "covermap takes .safetensors only. Make a bundle of it with `covermap import`, or "
+            "convert it with safetensors.torch.save_file(state_dict, path)."
         )
 
 

@@ -46,7 +46,8 @@ def _rows(head: str, title: str, rows: list[str]) -> list[str]:
 def _network(card: BundleCard, model: Segmenter) -> Iterator[str]:
     count = sum(parameter.numel() for parameter in model.parameters())
     yield _line("Network", str(model.spec or card.model.spec))
-    yield _line("", f"{count:,} parameters, image sides multiples of {model.stride}")
+    sides = f"multiples of {model.stride}" if model.fixed is None else f"of {model.fixed} only"
+    yield _line("", f"{count:,} parameters, image sides {sides}")
 
 
 def _bands(card: BundleCard) -> list[str]:

@@ -58,25 +58,26 @@ def _tensors(value: object) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def fold_batch_norm(model: nn.Module, probe: Tensor) -> nn.Module:
+def fold_batch_norm(model: nn.Module, *probe: Any) -> nn.Module:
     """Fold a network's batch norms into convolutions where that changes nothing.
 
     Args:
         model: a network in evaluation mode; it is left as it is.
-        probe: (B, C, H, W) float32, an image to watch the network with.
+        probe: what to watch the network with: (B, C, H, W) float32 images, and their context where
+            it wants one.
 
     Returns:
         A folded copy; the network itself where there is nothing to fold, or folding would change
         its scores.
     """
     with torch.no_grad():  # not inference mode: the folded weights are to be used outside it
-        expected, pairs = _find_pairs(model, probe)
+        expected, pairs = _find_pairs(model, *probe)
         if not pairs:
             return model
         folded = copy.deepcopy(model)
         for conv, norm in pairs:
             _fold(folded, conv, norm)
-        found = folded(probe)
+        found = folded(*probe)
     spread = float(expected.float().std()) or 1.0
     difference = float((expected.float() - found.float()).abs().max())
     if not difference <= TOLERANCE * spread:
@@ -86,7 +87,7 @@ def fold_batch_norm(model: nn.Module, probe: Tensor) -> nn.Module:
     return folded
 
 
-def _find_pairs(model: nn.Module, probe: Tensor) -> tuple[Tensor, list[tuple[str, str]]]:
+def _find_pairs(model: nn.Module, *probe: Any) -> tuple[Tensor, list[tuple[str, str]]]:
     """The scores, and names of convolutions and of the batch norms that alone use their outputs."""
     names = {module: name for name, module in model.named_modules()}
     uses = _Uses()
@@ -113,7 +114,7 @@ def _find_pairs(model: nn.Module, probe: Tensor) -> tuple[Tensor, list[tuple[str
     ]
     try:
         with uses:
-            scores = model(probe)
+            scores = model(*probe)
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,7 +8,8 @@ our classifier; its auxiliary head is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from covermap.errors import ConfigError, InputError, nearest, require
 from covermap.models.bands import RGB
 from covermap.models.family import Family, Weights
+from covermap.models.fusion import check_fusion, make_fusion
 from covermap.models.options import parse_options, plain_json
 from covermap.models.probe import LIBRARY_ERRORS, first_line, try_out
 from covermap.models.segmenter import Context, LinearSegmenter
@@ -45,6 +47,7 @@ class HfOptions:
             go before it.
         stride: what image sides must be multiples of; found from the configuration when not given.
         align_corners: how logits are upsampled.
+        metadata: none, or film: date, position, camera and the like change the deepest features.
     """
 
     architecture: str = "segformer"
@@ -52,6 +55,7 @@ class HfOptions:
     source: str | None = None
     stride: int | None = None
     align_corners: bool = False
+    metadata: str = "none"
 
 
 class HfSegmenter(LinearSegmenter):
@@ -94,7 +98,8 @@ class HfSegmenter(LinearSegmenter):
         """Describe each place of the images; see `Segmenter.features`."""
         found = self.backbone(image, output_hidden_states=True, return_dict=True)
         maps = getattr(found, "feature_maps", None)
-        described: Tensor = self.head(found.hidden_states if maps is None else maps)
+        levels = found.hidden_states if maps is None else maps
+        described: Tensor = self.head((*levels[:-1], self.fuse(levels[-1], context)))
         return described
 
     def adopt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -129,6 +134,7 @@ class HfFamily(Family):
                 f"{', '.join(ARCHITECTURES)}."
             )
         _check_config(found)
+        check_fusion(found.metadata, self.name)
         return found
 
     def resolve(self, options: HfOptions, *, online: bool) -> HfOptions:
@@ -159,6 +165,9 @@ class HfFamily(Family):
             width=width,
             align_corners=options.align_corners,
         )
+        segformer = options.architecture == "segformer"
+        channels = backbone.hidden_sizes if segformer else network.backbone.channels
+        model.add_fusion(make_fusion(options.metadata, channels[-1]), model.stride)
         try_out(model, f"The {options.architecture} of this configuration")
         return model
 
@@ -307,6 +316,56 @@ def _read_state(architecture: str, source: str, config: Any) -> dict[str, Tensor
     missing = set(report["missing_keys"])
     found = {name: value for name, value in network.state_dict().items() if name not in missing}
     return {name: value for name, value in found.items() if not name.startswith("auxiliary_head.")}
+
+
+def present_names(
+    options: HfOptions, state: Mapping[str, Tensor], bands: int, classes: int
+) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Bring tensors to the library's present names: it reads what its older versions wrote.
+
+    Args:
+        options: as from `HfFamily.resolve`.
+        state: tensors by the names of any version of the library, without an auxiliary head.
+        bands: number of bands.
+        classes: number of classes.
+
+    Returns:
+        The tensors of the library's network; and its report: `missing_keys`, `unexpected_keys` and
+        `mismatched_keys` (name, shape found, shape expected), whose values are random.
+
+    Raises:
+        ConfigError: the configuration is not valid.
+    """
+    config = _make_config(options.architecture, options.config)
+    getattr(config, "backbone_config", config).num_channels = bands
+    config.num_labels = classes
+    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        with _quiet_library():
+            network, report = _network_class(options.architecture).from_pretrained(
+                None, config=config, state_dict=dict(state), **told
+            )
+    except LIBRARY_ERRORS as error:
+        raise ConfigError(
+            f"The {options.architecture} of this configuration cannot be built: {first_line(error)}"
+        ) from error
+    return network.state_dict(), report
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Keep the library's reports and bars from the terminal: differences are told by ourselves."""
+    from transformers.utils import logging as library_logging
+
+    level, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library_logging.set_verbosity(level)
+        if bars:
+            library_logging.enable_progress_bar()
 
 
 def _unreachable(source: str, what: str, local: bool, error: Exception) -> InputError:

@@ -58,19 +58,20 @@ def _tensors(value: object) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def peak_memory(network: nn.Module, image: Tensor) -> float:
+def peak_memory(network: nn.Module, image: Tensor, *context: Any) -> float:
     """Memory of the activations alive at once, at the most, per pixel of the image.
 
     Args:
         network: a network in evaluation mode.
         image: (B, C, H, W) float32; as small as the network takes.
+        context: metadata of the images, where the network wants it.
 
     Returns:
         Bytes per pixel for float32 activations, the image itself included; what kernels need for
         themselves is not.
     """
     with torch.no_grad(), _Live() as live:
-        network(image)
+        network(image, *context)
     pixels = image.shape[0] * image.shape[-2] * image.shape[-1]
     peak: int = live.peak
     return (peak + image.numel() * image.element_size()) / pixels

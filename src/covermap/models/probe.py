@@ -31,11 +31,11 @@ def try_out(model: Segmenter, what: str) -> None:
     Raises:
         ConfigError: it does not take such images.
     """
-    height, width = model.minimum, model.minimum + model.stride
+    height, width = model.fit(model.minimum), model.fit(model.minimum + model.stride)
     image = torch.zeros(1, model.bands, height, width)
     try:
         with torch.no_grad():
-            model.eval()(image)
+            model.eval()(image, model.example_context())
     except LIBRARY_ERRORS as error:
         raise ConfigError(
             f"{what} does not take an image of {height} × {width} pixels ({first_line(error)}). If "

@@ -136,6 +136,7 @@ class Runtime:
         classes: number of classes K.
         stride: image sides must be multiples of it, pixels.
         minimum: shortest side of an image, pixels.
+        wants_metadata: whether the scores depend on the context.
         bytes_per_pixel: memory of the activations alive at once for a pixel of input, bytes.
     """
 
@@ -175,12 +176,15 @@ class Runtime:
         model = bundle.model
         self.bands, self.classes, self.stride = model.bands, model.classes, model.stride
         self.minimum = model.minimum
-        probe = _probe(model)
+        self._fit = model.fit
+        self.wants_metadata = model.wants_metadata
+        self._example = model.example_context()
+        probe = (_probe(model),) if self._example is None else (_probe(model), self._example)
         network: nn.Module = copy.deepcopy(model).eval()
         if fold:
-            network = fold_batch_norm(network, probe)
+            network = fold_batch_norm(network, *probe)
         share = 1.0 if self.precision == "float32" else 0.5
-        self.bytes_per_pixel = peak_memory(network, probe) * share
+        self.bytes_per_pixel = peak_memory(network, *probe) * share
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         network = network.to(self.device).to(memory_format=self._layout)
         self._network: Callable[..., Tensor] = (
@@ -188,8 +192,8 @@ class Runtime:
         )
 
     def fit(self, side: int) -> int:
-        """The smallest side that the network takes and that is at least `side`, pixels."""
-        return max(self.minimum, -(-side // self.stride) * self.stride)
+        """The side that the network takes for an image of `side` pixels; see `Segmenter.fit`."""
+        return self._fit(side)
 
     def normalise(self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Tensor:
         """Normalise pixels as the bundle says.
@@ -208,7 +212,7 @@ class Runtime:
 
         Args:
             image: (B, C, H, W) float32, normalised; H and W are multiples of `stride`.
-            context: metadata of the B images, for networks that want it.
+            context: metadata of the B images, or of one for all, for networks that want it.
 
         Returns:
             (B, K, H, W) float32 or bfloat16, logits, on the runtime's device.
@@ -245,7 +249,8 @@ class Runtime:
             Seconds that it took.
         """
         start = time.perf_counter()
-        self.predict_logits(torch.zeros(batch, self.bands, height, width)).flatten()[0].item()
+        image = torch.zeros(batch, self.bands, height, width)
+        self.predict_logits(image, self._example).flatten()[0].item()
         return time.perf_counter() - start
 
     def fit_batch(self, height: int, width: int) -> int:

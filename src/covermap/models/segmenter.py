@@ -10,13 +10,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covermap.errors import BandError, ConfigError
+from covermap.models.metadata import EXAMPLE
+
+if TYPE_CHECKING:
+    from covermap.models.fusion import MetadataFusion
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Context:
     """What is known about the images of a batch besides their pixels.
 
     Attributes:
-        metadata: one mapping per image, names (date, position, camera, …) to text.
+        metadata: one mapping per image, or a single one for all of them: names of
+            `covermap.models.metadata.KEYS` (date, camera, …) to text.
     """
 
     metadata: tuple[Mapping[str, str], ...]
@@ -62,6 +67,8 @@ class Segmenter(nn.Module, ABC):
         classes: number of classes K.
         stride: both image sides must be whole multiples of it, pixels.
         minimum: smallest image side it takes, pixels; a multiple of `stride`.
+        fixed: the only image side it takes, pixels; None where any suitable one will do.
+        fusion: what brings metadata into its features; None where it wants none.
         spec: what `registry.build` makes this network from, complete in itself; None for a
             network made by hand.
         classifier_keys: names of the tensors that have one row per class, in `state_dict`.
@@ -85,7 +92,68 @@ class Segmenter(nn.Module, ABC):
         self.classes = classes
         self.stride = stride
         self.minimum = math.ceil((minimum or stride) / stride) * stride
+        self.fixed: int | None = None
+        self.fusion: MetadataFusion | None = None
         self.spec: ModelSpec | None = None
+
+    @property
+    def wants_metadata(self) -> bool:
+        """Whether the network's scores depend on the context."""
+        return self.fusion is not None
+
+    def add_fusion(self, fusion: MetadataFusion | None, stride: int) -> None:
+        """Let metadata change the deepest features; for `build`, after all other layers are made.
+
+        Args:
+            fusion: what changes them; None for a network without metadata.
+            stride: pixels of the image that a place of the deepest features spans.
+
+        Raises:
+            ConfigError: the fusion's one size of the features is no size that the network takes.
+        """
+        self.fusion = fusion
+        if fusion is None or fusion.rows is None:
+            return
+        side = fusion.rows * stride
+        if self.fit(side) != side:
+            raise ConfigError(
+                f"`metadata: flair1` takes images of {side} × {side} pixels only, and this network "
+                f"takes {self.sizes}. Use `metadata: film`, which takes any size."
+            )
+        self.fixed = self.minimum = side
+
+    def fuse(self, level: Tensor, context: Context | None) -> Tensor:
+        """Let metadata change the deepest features; nothing happens without a fusion.
+
+        Args:
+            level: (B, C, h, w) float, any range.
+            context: metadata of the B images.
+
+        Returns:
+            (B, C, h, w), the dtype of `level`.
+
+        Raises:
+            ConfigError: the context does not go with the images, or the fusion needs one.
+            InputError: a text of the context cannot be read.
+        """
+        return level if self.fusion is None else self.fusion(level, context)
+
+    def check_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Refuse metadata of an image that the network cannot do with.
+
+        Args:
+            metadata: texts by name.
+
+        Raises:
+            ConfigError: something that the network needs is missing.
+            InputError: a text cannot be read.
+        """
+        if self.fusion is not None:
+            self.fusion.encoder.encode(metadata)
+
+    def example_context(self) -> Context | None:
+        """A context to try the network with; None where it wants none."""
+        return Context((EXAMPLE,)) if self.wants_metadata else None
 
     @abstractmethod
     def features(self, image: Tensor, context: Context | None = None) -> Tensor:
@@ -132,7 +200,8 @@ class Segmenter(nn.Module, ABC):
 
         Raises:
             BandError: the image does not have the network's number of bands.
-            ConfigError: H or W is no multiple of `stride` or below `minimum`.
+            ConfigError: H or W is no multiple of `stride` or below `minimum`, or the network needs
+                a context.
         """
         self.check_input(image)
         return self.classify(self.features(image, context), (image.shape[-2], image.shape[-1]))
@@ -153,15 +222,30 @@ class Segmenter(nn.Module, ABC):
                 "Give it the bands of its bundle, in their order."
             )
         sides = (image.shape[-2], image.shape[-1])
-        if any(side % self.stride or side < self.minimum for side in sides):
+        if any(self.fit(side) != side for side in sides):
             raise ConfigError(
-                f"The network takes images whose sides are multiples of {self.stride} pixels, "
-                f"at least {self.minimum}; found {sides[0]} × {sides[1]}. "
-                f"Use {self.fit(sides[0])} × {self.fit(sides[1])}, or pad."
+                f"The network takes images whose sides are {self.sizes}; found {sides[0]} × "
+                f"{sides[1]}. Use {self.fit(sides[0])} × {self.fit(sides[1])}, or "
+                f"{'pad' if self.fixed is None else 'cut and pad'}."
             )
 
+    @property
+    def sizes(self) -> str:
+        """The image sides that the network takes, in words."""
+        if self.fixed is None:
+            return f"multiples of {self.stride} pixels, at least {self.minimum}"
+        return (
+            f"{self.fixed} pixels and nothing else, since its metadata (flair1) count the rows of "
+            "the tile"
+        )
+
     def fit(self, side: int) -> int:
-        """The smallest side that the network takes and that is at least `side`, pixels."""
+        """The smallest side that the network takes and that is at least `side`, pixels.
+
+        A network of one size gives that, for any side.
+        """
+        if self.fixed is not None:
+            return self.fixed
         return max(self.minimum, math.ceil(side / self.stride) * self.stride)
 
     def adopt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

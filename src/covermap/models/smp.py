@@ -10,22 +10,22 @@ PSPNet (Zhao et al. 2017), PAN (Li et al. 2018), DeepLabV3 and V3+ (Chen et al. 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covermap.errors import ConfigError, InputError, nearest
 from covermap.models.bands import RGB
 from covermap.models.family import Family, Weights
+from covermap.models.fusion import FUSIONS, check_fusion, make_fusion
 from covermap.models.options import parse_options
 from covermap.models.probe import LIBRARY_ERRORS, first_line, try_out
 from covermap.models.segmenter import Context, LinearSegmenter, upsample
+from covermap.models.smp_shapes import dynamic_options, find_stride, widen
 
 DECODERS: Mapping[str, str] = MappingProxyType(
     {
@@ -50,9 +50,6 @@ PYRAMID = ("unet", "unetplusplus", "manet")
 
 PYRAMID_WIDTHS = (256, 128, 64, 32, 16)
 
-DYNAMIC: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-"""How timm's transformers are told to take images of any size; most networks need nothing."""
-
 MANAGED = (
     *("self", "kwargs", "encoder_name", "encoder_depth", "encoder_weights", "in_channels"),
     *("classes", "activation", "upsampling", "aux_params"),
@@ -75,6 +72,9 @@ class SmpOptions:
         head_kernel: side k of the classifier's window; above 1 only for imported checkpoints.
         align_corners: how logits are upsampled; true only for imported checkpoints.
         pretrained_name: which of an encoder's pretrained weights `pretrained` fetches.
+        metadata: whether date, position, camera and the like change the deepest features: none;
+            film, a scale and a shift for each channel; flair1, as FLAIR-1 did, on tiles of one size
+            (512 pixels) only.
     """
 
     decoder: str = "unet"
@@ -86,6 +86,7 @@ class SmpOptions:
     head_kernel: int = 1
     align_corners: bool = False
     pretrained_name: str = "imagenet"
+    metadata: str = "none"
 
 
 class SmpSegmenter(LinearSegmenter):
@@ -140,7 +141,7 @@ class SmpSegmenter(LinearSegmenter):
         With a k × k head the features of a place are those of its k × k neighbours, so that the
         classifier stays linear in them: F is k² times the decoder's width.
         """
-        return self._unfold(self._decode(image))
+        return self._unfold(self._decode(image, context))
 
     def forward(self, image: Tensor, context: Context | None = None) -> Tensor:
         """Score each pixel; see `Segmenter.forward`. A k × k head is not unfolded here."""
@@ -149,14 +150,17 @@ class SmpSegmenter(LinearSegmenter):
         self.check_input(image)
         kernel = self.head_kernel
         weight = self.classifier.weight.reshape(self.classes, -1, kernel, kernel)
-        scores = F.conv2d(self._decode(image), weight, self.classifier.bias, padding=kernel // 2)
+        scores = F.conv2d(
+            self._decode(image, context), weight, self.classifier.bias, padding=kernel // 2
+        )
         size = (image.shape[-2], image.shape[-1])
         return upsample(scores, size, align_corners=self.align_corners)
 
-    def _decode(self, image: Tensor) -> Tensor:
-        pyramid = self.encoder(image)
-        decoded = self.decoder(*pyramid) if self._tokens else self.decoder(pyramid)
-        found: Tensor = self.neck(decoded)
+    def _decode(self, image: Tensor, context: Context | None = None) -> Tensor:
+        encoded = self.encoder(image)
+        pyramid, *tokens = encoded if self._tokens else (encoded,)
+        pyramid = [*pyramid[:-1], self.fuse(pyramid[-1], context)]
+        found: Tensor = self.neck(self.decoder(pyramid, *tokens))
         return found
 
     def _unfold(self, decoded: Tensor) -> Tensor:
@@ -230,6 +234,7 @@ class SmpFamily(Family):
         _check_decoder_options(found)
         if found.head_kernel < 1 or found.head_kernel % 2 == 0:
             raise ConfigError(f"head_kernel is {found.head_kernel}; expected an odd number.")
+        check_fusion(found.metadata, self.name, FUSIONS)
         return found
 
     def build(self, options: SmpOptions, bands: int, classes: int) -> SmpSegmenter:
@@ -237,10 +242,10 @@ class SmpFamily(Family):
         named = options.encoder in _encoder_names()
         whole = _library_model(options, 3 if named else bands, weights=None)
         if named:
-            _widen(whole.encoder, bands)
+            widen(whole.encoder, bands)
         head = [part for part in whole.segmentation_head.modules() if isinstance(part, nn.Conv2d)]
         neck = whole.segmentation_head.head[:-1] if options.decoder == "dpt" else nn.Identity()
-        stride = options.stride or _stride(options, whole)
+        stride = options.stride or find_stride(options.decoder, whole.encoder)
         model = SmpSegmenter(
             (whole.encoder, whole.decoder, neck),
             bands=bands,
@@ -252,6 +257,9 @@ class SmpFamily(Family):
             head_kernel=options.head_kernel,
             align_corners=options.align_corners,
         )
+        encoder = whole.encoder
+        fusion = make_fusion(options.metadata, encoder.out_channels[-1])
+        model.add_fusion(fusion, int(encoder.output_stride))
         if not named:
             pair = f"The decoder {options.decoder!r} on the encoder {options.encoder!r}"
             try_out(model, pair)
@@ -346,7 +354,10 @@ def _library_model(options: SmpOptions, bands: int, weights: str | bool | None) 
             arguments["decoder_channels"] = PYRAMID_WIDTHS[-options.depth :]
     arguments |= options.decoder_options
     if options.encoder.startswith("tu-"):
-        arguments |= {**_dynamic(options), **options.encoder_options}
+        arguments |= {
+            **dynamic_options(options.encoder, options.encoder_options),
+            **options.encoder_options,
+        }
     try:
         return _library_class(options.decoder)(encoder_name=options.encoder, **arguments)
     except OSError:
@@ -356,44 +367,3 @@ def _library_model(options: SmpOptions, bands: int, weights: str | bool | None) 
             f"The decoder {options.decoder!r} cannot be built on the encoder {options.encoder!r} "
             f"with these options: {first_line(error)}"
         ) from error
-
-
-def _dynamic(options: SmpOptions) -> dict[str, Any]:
-    """The arguments that make a timm network take images of any size."""
-    import timm
-
-    name = options.encoder.removeprefix("tu-")
-    for arguments in DYNAMIC:
-        try:
-            with torch.device("meta"):
-                timm.create_model(name, **{**arguments, **options.encoder_options})
-        except (TypeError, RuntimeError, NotImplementedError):
-            continue
-        return dict(arguments)
-    return {}
-
-
-def _widen(encoder: nn.Module, bands: int) -> None:
-    """Give the layers that see the image random kernels for `bands` bands.
-
-    The library does so for the first of them only and not in every encoder. Kernels keep the
-    spread that makes the response of three bands, so that of any number varies as much.
-    """
-    if bands == 3:
-        return
-    for layer in encoder.modules():
-        if not isinstance(layer, nn.Conv2d) or layer.in_channels != 3:
-            continue
-        spread = layer.weight.detach().std() * math.sqrt(3 / bands)
-        wide = layer.weight.new_empty(layer.out_channels, bands, *layer.kernel_size)
-        layer.weight = nn.Parameter(wide.normal_().mul_(spread))
-        layer.in_channels = bands
-
-
-def _stride(options: SmpOptions, whole: Any) -> int:
-    """What image sides must be multiples of."""
-    if options.decoder != "dpt":
-        return int(whole.encoder.output_stride)
-    strides = [int(stride) for stride in whole.encoder.output_strides]
-    # the deepest of n maps is brought to 1 / 2^(n + 1) and doubled n times on the way back
-    return math.lcm(2 ** (len(strides) + 1), *strides)

@@ -21,18 +21,52 @@ from torch import Tensor
 from covermap.errors import ConfigError
 from covermap.grid import Window, reflect_into
 from covermap.models.runtime import Runtime
+from covermap.models.segmenter import Context
 from covermap.tiling import BlockPlan, TileGrid, fit_core
 
 logger = logging.getLogger(__name__)
 
 NODATA = 255
-"""Where there is no imagery: in classes and in every layer."""
+"""Where there is no imagery: in classes, and in layers unless they are encoded otherwise."""
 
 LAYERS = ("probabilities", "confidence", "entropy")
-"""What can be had besides classes, each as whole numbers 0 … 254 of a share 0 … 1."""
+"""What can be had besides classes, each a share 0 … 1 written as whole numbers."""
 
 LAYER_TOP = 254
 """The number that stands for a share of one."""
+
+
+@dataclass(frozen=True)
+class ShareEncoding:
+    """How shares 0 … 1 are written as whole numbers.
+
+    Attributes:
+        top: the number that stands for one.
+        floored: whether fractions are cut off; otherwise they are rounded.
+        blank: what stands where nothing is wanted or valid.
+    """
+
+    top: int = LAYER_TOP
+    floored: bool = False
+    blank: int = NODATA
+
+    @property
+    def nodata(self) -> int | None:
+        """What to declare as nodata: `blank`, or None where a share may be written so too."""
+        return self.blank if self.blank > self.top else None
+
+    def encode(self, shares: Tensor) -> Tensor:
+        """Turn shares, any shape float32 within 0 … 1, into uint8."""
+        numbers = shares * self.top
+        numbers = numbers.floor_() if self.floored else numbers.round_()
+        return numbers.clamp_(0, self.top).to(torch.uint8)
+
+
+ROUNDED = ShareEncoding()
+"""Covermap's own: 0 … 254, and 255 where there is no imagery."""
+
+FLOORED = ShareEncoding(top=255, floored=True, blank=0)
+"""Cut off to 0 … 255, as published systems do it; all bands are 0 where nothing is classified."""
 
 
 class BatchSize:
@@ -68,27 +102,47 @@ class Prediction:
 
     Attributes:
         classes: (h, w) uint8, class index 0 … K - 1, 255 where nothing is wanted or valid.
-        layers: by name of `LAYERS`, (n, h, w) uint8, 0 … 254 for shares 0 … 1, 255 as above; n is
+        layers: by name of `LAYERS`, (n, h, w) uint8, shares 0 … 1 as `encoding` writes them; n is
             K for probabilities and 1 otherwise.
+        encoding: how shares are written, and what stands where classes are 255.
     """
 
     classes: npt.NDArray[np.uint8]
     layers: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    encoding: ShareEncoding = ROUNDED
 
     @classmethod
-    def empty(cls, shape: tuple[int, int], classes: int, layers: Sequence[str]) -> Prediction:
+    def empty(
+        cls,
+        shape: tuple[int, int],
+        classes: int,
+        layers: Sequence[str],
+        encoding: ShareEncoding = ROUNDED,
+    ) -> Prediction:
         """Nothing but nodata.
 
         Args:
             shape: rows and columns.
             classes: number of classes K.
             layers: names of the layers.
+            encoding: how shares are written.
         """
         counts = {name: classes if name == "probabilities" else 1 for name in layers}
         return cls(
             np.full(shape, NODATA, np.uint8),
-            {name: np.full((n, *shape), NODATA, np.uint8) for name, n in counts.items()},
+            {name: np.full((n, *shape), encoding.blank, np.uint8) for name, n in counts.items()},
+            encoding,
         )
+
+    def clear(self, where: npt.NDArray[np.bool_]) -> None:
+        """Leave nothing of some pixels.
+
+        Args:
+            where: (h, w) bool, true where nothing is to be said.
+        """
+        self.classes[where] = NODATA
+        for layer in self.layers.values():
+            layer[:, where] = self.encoding.blank
 
 
 def predict_tiles(
@@ -99,7 +153,9 @@ def predict_tiles(
     block: int,
     *,
     layers: Sequence[str] = (),
+    encoding: ShareEncoding = ROUNDED,
     batch: BatchSize | None = None,
+    context: Context | None = None,
 ) -> Prediction:
     """Predict one block of a plan.
 
@@ -110,18 +166,20 @@ def predict_tiles(
         plan: the tiles and blocks.
         block: number of the block.
         layers: names from `LAYERS` to return besides classes.
+        encoding: how their shares are written.
         batch: tiles at once; 1 when not given. It shrinks if memory runs out.
+        context: one for all tiles: metadata of the whole image, for networks that want it.
 
     Returns:
         Classes and layers of `plan.window(block)`.
 
     Raises:
-        ConfigError: not even one tile fits into memory.
+        ConfigError: not even one tile fits into memory, or the network needs a context.
     """
-    out = Prediction.empty(wanted.shape, runtime.classes, layers)
+    out = Prediction.empty(wanted.shape, runtime.classes, layers, encoding)
     window = plan.window(block)
     tiles = [t for t in plan.tiles(block) if _is_wanted(plan, t, window, wanted)]
-    scores = _predict_each(runtime, image, plan, block, tiles, batch or BatchSize(1))
+    scores = _predict_each(runtime, image, plan, block, tiles, batch or BatchSize(1), context)
     if plan.blend:
         _blend(scores, runtime, plan, window, out)
     else:
@@ -130,8 +188,7 @@ def predict_tiles(
             _reduce(
                 _cut(logits, plan, tile, core), core.relative_to(window), out, logits_given=True
             )
-    for array in (out.classes, *out.layers.values()):
-        array[..., ~wanted] = NODATA
+    out.clear(~wanted)
     return out
 
 
@@ -147,9 +204,11 @@ def _predict_each(
     block: int,
     tiles: Sequence[int],
     batch: BatchSize,
+    context: Context | None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Tiles and their (K, t, t) logits, in order; batches are always full."""
     seen, done = plan.seen_window(block), 0
+    known = () if context is None else (context,)
     while done < len(tiles):
         now = list(tiles[done : done + batch.value])
         try:
@@ -157,7 +216,9 @@ def _predict_each(
             filled = now + [now[-1]] * (batch.value - len(now))
             places = [plan.grid.tile_window(tile).relative_to(seen).slices for tile in filled]
             cut = [image[:, rows, cols] for rows, cols in places]
-            logits = runtime.predict_logits(cut[0][None] if len(cut) == 1 else torch.stack(cut))
+            logits = runtime.predict_logits(
+                cut[0][None] if len(cut) == 1 else torch.stack(cut), *known
+            )
         except (torch.OutOfMemoryError, MemoryError) as error:
             batch.halve(error)
             runtime.release_memory()
@@ -172,17 +233,6 @@ def _predict_each(
 def _cut(logits: Tensor, plan: BlockPlan, tile: int, part: Window) -> Tensor:
     rows, cols = part.relative_to(plan.grid.tile_window(tile)).slices
     return logits[:, rows, cols]
-
-
-def _crop(
-    scores: Iterator[tuple[int, Tensor]], plan: BlockPlan, window: Window, out: Prediction
-) -> None:
-    """Let each tile write its core."""
-    for tile, logits in scores:
-        core = plan.grid.core(tile)
-        owned = _cut(logits, plan, tile, core)
-        _reduce(owned, core.relative_to(window), out, logits_given=True)
-        del logits, owned
 
 
 def _blend(
@@ -251,7 +301,7 @@ def _reduce(scores: Tensor, part: Window, out: Prediction, *, logits_given: bool
         return
     shares = torch.softmax(scores.float(), 0) if logits_given else scores
     for name, layer in out.layers.items():
-        layer[:, rows, cols] = _quantise(_layer(shares, name)).cpu().numpy()
+        layer[:, rows, cols] = out.encoding.encode(_layer(shares, name)).cpu().numpy()
 
 
 def _layer(shares: Tensor, name: str) -> Tensor:
@@ -264,10 +314,6 @@ def _layer(shares: Tensor, name: str) -> Tensor:
         return torch.zeros_like(shares)
     entropy: Tensor = torch.special.entr(shares).sum(0, keepdim=True)
     return entropy / math.log(shares.shape[0])
-
-
-def _quantise(shares: Tensor) -> Tensor:
-    return (shares * LAYER_TOP).round_().clamp_(0, LAYER_TOP).to(torch.uint8)
 
 
 def plan_image(
@@ -307,6 +353,7 @@ def predict_image(
     blend: bool = False,
     layers: Sequence[str] = (),
     batch: int = 1,
+    context: Context | None = None,
 ) -> Prediction:
     """Predict an image in memory.
 
@@ -319,6 +366,7 @@ def predict_image(
         blend: whether tiles fade into their neighbours.
         layers: names from `LAYERS` to return besides classes.
         batch: tiles at once.
+        context: metadata of the image, for networks that want it.
 
     Returns:
         Classes and layers of the image, 255 where invalid.
@@ -332,4 +380,6 @@ def predict_image(
     image = runtime.normalise(
         reflect_into(pixels, whole, seen, whole), reflect_into(valid, whole, seen, whole)
     )
-    return predict_tiles(runtime, image, valid, plan, 0, layers=layers, batch=BatchSize(batch))
+    return predict_tiles(
+        runtime, image, valid, plan, 0, layers=layers, batch=BatchSize(batch), context=context
+    )

@@ -9,6 +9,7 @@ every level, twelve bytes per tile.
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections import deque
@@ -59,7 +60,7 @@ class CogBuilder:
         store: BinaryIO,
         shape: tuple[int, int, int],
         dtype: str,
-        nodata: float,
+        nodata: float | None,
         halve: Halve,
         compress: str = "deflate",
         smooth: bool = False,
@@ -71,7 +72,8 @@ class CogBuilder:
             store: an empty file open for reading and writing; finished tiles wait there.
             shape: bands, rows, columns.
             dtype: numpy name of the dtype.
-            nodata: value of pixels without data; tiles that hold nothing else are not stored.
+            nodata: value of pixels without data; tiles that hold nothing else are not stored. None
+                where every value is data: windows that are None then become 0.
             halve: makes overviews.
             compress: one of `COMPRESSIONS`.
             smooth: whether neighbours differ little, as in measurements but not in classes; whole
@@ -89,7 +91,10 @@ class CogBuilder:
         self.count, height, width = shape
         self.levels = level_shapes(height, width, TILE)
         self.dtype = np.dtype(dtype).newbyteorder("<")
-        self.nodata = nodata
+        # What a tile that is not stored reads as, and what no pixel's value is taken for.
+        self._blank: float = 0 if nodata is None else nodata
+        self._nodata = math.nan if nodata is None else nodata
+        self._full = nodata is None
         self._halve = halve
         self._compression = COMPRESSIONS[compress]
         self._predictor = 2 if smooth and self.dtype.kind in "ui" else 1
@@ -182,7 +187,7 @@ class CogBuilder:
         pending = self._pending.pop(key, None) or _Pending(None, tile.height * tile.width)
         if source is not None:
             if pending.pixels is None:
-                pending.pixels = np.full((TILE, TILE, self.count), self.nodata, self.dtype)
+                pending.pixels = np.full((TILE, TILE, self.count), self._blank, self.dtype)
             pending.pixels[part.relative_to(tile).slices] = np.moveaxis(source, 0, -1)
         pending.missing -= part.height * part.width
         if pending.missing > 0:
@@ -192,19 +197,22 @@ class CogBuilder:
 
     def _finish(self, level: int, row: int, col: int, pixels: Array | None) -> None:
         """Store a complete tile and halve it into the overview above."""
+        tile, half = self._tile(level, row, col), TILE // 2
+        if pixels is not None and self._full:  # what overviews take for data must be like it
+            pixels[tile.height :] = pixels[tile.height - 1]
+            pixels[:, tile.width :] = pixels[:, tile.width - 1 : tile.width]
         constant = pixels is not None and bool(_equal(pixels, pixels[0, 0]).all())
-        if pixels is not None and constant and _equal(pixels[0, 0], self.nodata).all():
+        if pixels is not None and constant and _equal(pixels[0, 0], self._blank).all():
             pixels = None
         if pixels is not None:
             place = row * _tile_counts(*self.levels[level])[1] + col
             self._compress(level, place, pixels, constant)
         if level + 1 == len(self.levels):
             return
-        tile, half = self._tile(level, row, col), TILE // 2
         size = (tile.height + 1) // 2, (tile.width + 1) // 2
         smaller = None
         if pixels is not None:
-            smaller = pixels[:half, :half] if constant else self._halve(pixels, self.nodata)
+            smaller = pixels[:half, :half] if constant else self._halve(pixels, self._nodata)
             smaller = np.moveaxis(smaller[: size[0], : size[1]], -1, 0)
         part = Window(row * half, col * half, *size)
         self._fill(level + 1, row // 2, col // 2, part, smaller)

@@ -182,6 +182,19 @@ def read_header(path: str | Path) -> Header:
         )
 
 
+def read_tags(path: str | Path) -> dict[str, str]:
+    """Read the metadata of a file, such as TIFFTAG_DATETIME, without reading pixels.
+
+    Args:
+        path: local path, URL, `/vsi…` name or VRT text.
+
+    Raises:
+        InputError: the file is missing or not a raster.
+    """
+    with gdal_settings(), open_dataset(resolve_path(path)) as dataset:
+        return dict(dataset.tags())
+
+
 def _remote_settings(path: str) -> dict[str, str]:
     """Looking for files beside a remote one costs a request for each and rarely finds any."""
     if path.startswith("/vsi") or "://" in path.split("?")[0]:

@@ -20,6 +20,7 @@ from covermap.grid import Window
 PHASE_TOLERANCE = 0.01
 """Grids whose pixels coincide to this fraction of a pixel everywhere are the same grid."""
 
+_WGS_84 = "EPSG:4326"
 _SEMI_MAJOR = 6378137.0
 _ECCENTRICITY_2 = 0.00669437999014
 _LATTICE = 33
@@ -50,6 +51,19 @@ class Grid:
     def window(self) -> Window:
         """The whole grid."""
         return Window(0, 0, self.height, self.width)
+
+    def centre(self) -> tuple[float, float] | None:
+        """Longitude and latitude of the centre, degrees, WGS 84.
+
+        None without a CRS on Earth, or where its projection has no answer.
+        """
+        crs = None if self.crs is None else parse_crs(self.crs)
+        if crs is None or not (crs.is_geographic or crs.is_projected):
+            return None
+        x, y = self.transform @ (self.width / 2, self.height / 2)
+        (longitude,), (latitude,) = transform_points(crs, parse_crs(_WGS_84), [x], [y])
+        there = math.isfinite(longitude) and math.isfinite(latitude)
+        return (longitude, latitude) if there and abs(latitude) <= 90 else None
 
     def pixel_size(self) -> tuple[float, float] | None:
         """Width and height of the centre pixel in metres, None where units are unknown."""

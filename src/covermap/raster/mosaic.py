@@ -83,6 +83,14 @@ class Piece:
         )
         return replace(self, files=files)
 
+    def unmasked(self) -> Piece:
+        """Return the piece without nodata values, masks and alpha."""
+        files = tuple(
+            replace(file, nodata=(None,) * len(file.nodata), mask="none", alpha=0)
+            for file in self.files
+        )
+        return replace(self, files=files)
+
 
 def arrange_files(
     headers: Sequence[Header], named: Sequence[NamedBands], gsd: float | None

@@ -267,7 +267,8 @@ class SceneReader:
 
 def _mark_invalid(valid: Mask, band: Pixels, nodata: float | None) -> None:
     if band.dtype.kind == "f":
-        valid &= np.isfinite(band)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is no number in a scene
+            valid &= np.isfinite(band.astype(np.float32, copy=False))
     if nodata is not None:
         valid &= ~holds(band, nodata)
 

@@ -148,6 +148,13 @@ class Scene:
         sources = tuple(replace(s, scale=1.0, offset=0.0, decibel=False) for s in self.sources)
         return replace(self, sources=sources, dtype=_dtype(sources, self.pieces))
 
+    def unmasked(self) -> Scene:
+        """Return the scene whose pixels are all valid: no nodata value, mask or alpha is asked.
+
+        Numbers that are not finite and gaps between files stay invalid.
+        """
+        return replace(self, pieces=tuple(piece.unmasked() for piece in self.pieces), nodata=())
+
     def read(
         self, window: Window | None = None, bands: Sequence[str] | None = None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:

@@ -70,7 +70,7 @@ def borrow_tags(
     *,
     count: int,
     dtype: str,
-    nodata: float,
+    nodata: float | None,
     tags: Mapping[str, str],
     band_tags: Sequence[Mapping[str, str]],
     descriptions: Sequence[str],
@@ -82,7 +82,7 @@ def borrow_tags(
         grid: where it lies.
         count: number of bands.
         dtype: numpy name of the dtype.
-        nodata: value of pixels without data.
+        nodata: value of pixels without data, None where every value is data.
         tags: metadata of the file.
         band_tags: metadata of each band.
         descriptions: description of each band.

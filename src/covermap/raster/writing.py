@@ -118,7 +118,7 @@ def write_layers(
     count: int,
     dtype: str,
     descriptions: Sequence[str],
-    nodata: float,
+    nodata: float | None,
     blocks: Iterable[LayerBlock],
     tags: Mapping[str, str] | None = None,
     compress: str = "deflate",
@@ -135,9 +135,10 @@ def write_layers(
         count: number of bands C.
         dtype: numpy name of the dtype, such as `uint8` or `float32`.
         descriptions: a name for each band.
-        nodata: value of pixels without data; may be NaN for floats.
+        nodata: value of pixels without data; may be NaN for floats, and None where every value is
+            data.
         blocks: windows that cover the raster without overlap, each with its values, (C, h, w)
-            `dtype`, or None for nodata throughout.
+            `dtype`, or None for nodata throughout (0 where `nodata` is None).
         tags: metadata to add.
         compress: `deflate` or `none`.
         threads: number of threads that compress; see `write_map`.

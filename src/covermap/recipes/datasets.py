@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from covermap.data.collection import Collection, Datasets
 from covermap.data.layouts import read_layout
 from covermap.data.splitting import SplitConfig, split_collection
 from covermap.errors import ConfigError
-from covermap.legend import load_legend
+from covermap.legend import Legend, load_legend
 from covermap.progress import SILENT, Progress
 from covermap.recipes.schema import DataSection, values
-from covermap.sensors import load_sensor
+from covermap.sensors import Sensor, load_sensor
+
+
+def read_legend(given: str | Mapping[str, Any]) -> Legend:
+    """The legend of a recipe, named or written out.
+
+    Raises:
+        LegendError: there is none of that name, or the entries do not describe one.
+    """
+    return load_legend(given) if isinstance(given, str) else Legend.from_dict(given, "data.legend")
+
+
+def read_sensor(given: str | Mapping[str, Any]) -> Sensor:
+    """The sensor of a recipe, named or written out.
+
+    Raises:
+        ConfigError: there is none of that name, or the entries do not describe one.
+    """
+    return load_sensor(given) if isinstance(given, str) else Sensor.from_dict(given, "data.sensor")
 
 
 def open_collection(section: DataSection, root: str | Path | None = None) -> Collection:
@@ -35,8 +55,8 @@ def open_collection(section: DataSection, root: str | Path | None = None) -> Col
         )
     return Collection(
         index=read_layout(place, section.layout, section.options),
-        legend=load_legend(section.legend),
-        sensor=load_sensor(section.sensor) if section.sensor else None,
+        legend=read_legend(section.legend),
+        sensor=read_sensor(section.sensor) if section.sensor else None,
         bands=section.bands,
         nodata=section.nodata,
         label_field=section.label_field,

@@ -97,8 +97,12 @@ class DataSection(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="The layout's own options (covermap datasets show NAME)."
     )
-    legend: str = Field(description="Name of a built-in legend or path of a legend file.")
-    sensor: str | None = Field(default=None, description="Name or path of a sensor.")
+    legend: str | dict[str, Any] = Field(
+        description="Name of a built-in legend, path of a legend file, or the legend itself."
+    )
+    sensor: str | dict[str, Any] | None = Field(
+        default=None, description="Name or path of a sensor, or the sensor itself."
+    )
     bands: tuple[str, ...] = Field(
         default=(),
         description="Names of the files' bands in their order, where files and sensor do not say. "

@@ -8,6 +8,7 @@ under chosen `Conditions`; labels can be made coarse or wrong in known ways.
 from covermap.synth.conditions import Conditions, Swath
 from covermap.synth.degrade import coarse_labels, confuse, observed_labels, valid_mask
 from covermap.synth.demo import DemoFiles, write_demo, write_scene
+from covermap.synth.flair import FlairFiles, write_flair
 from covermap.synth.landscape import Landscape
 from covermap.synth.materials import CLASSES, S2_BANDS, Season
 from covermap.synth.render import (
@@ -29,6 +30,7 @@ __all__ = [
     "Character",
     "Conditions",
     "DemoFiles",
+    "FlairFiles",
     "Landscape",
     "Season",
     "Swath",
@@ -42,5 +44,6 @@ __all__ = [
     "render_sentinel2",
     "valid_mask",
     "write_demo",
+    "write_flair",
     "write_scene",
 ]

@@ -15,6 +15,7 @@ from typing import Any
 
 from covermap.data.index import PatchIndex
 from covermap.data.layouts.csv import csv
+from covermap.data.layouts.flair import flair, is_flair
 from covermap.data.layouts.folders import folders
 from covermap.data.layouts.scene import scene
 from covermap.errors import ConfigError, InputError, nearest
@@ -26,6 +27,7 @@ LAYOUTS: dict[str, LayoutFn] = {
     "folders": folders,
     "csv": csv,
     "scene": scene,
+    "flair": flair,
 }
 """The layouts that come with covermap, by name."""
 
@@ -98,10 +100,12 @@ def detect_layout(root: Path) -> str:
         root: a folder, a table or an image.
 
     Returns:
-        `csv` for a table or a folder whose `index.csv` names images; else `folders` for a folder;
-        `scene` for an image.
+        `csv` for a table or a folder whose `index.csv` names images; `flair` for a list or a tree
+        of FLAIR patches; else `folders` for a folder; `scene` for an image.
     """
     if root.is_file():
+        if is_flair(root):
+            return "flair"
         return "csv" if root.suffix.lower() in (".csv", ".parquet", ".txt", ".tsv") else "scene"
     for name in ("index.parquet", "index.csv"):
         table = root / name
@@ -112,4 +116,4 @@ def detect_layout(root: Path) -> str:
                 header = file.readline().replace(";", ",").replace("\t", ",")
             if "image" in (cell.strip().strip('"') for cell in header.split(",")):
                 return "csv"
-    return "folders"
+    return "flair" if is_flair(root) else "folders"

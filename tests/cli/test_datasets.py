@@ -1,0 +1,81 @@
+"""`covermap datasets make` and `fetch` from the terminal."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+def test_make_and_check(run, tmp_path: Path):
+    out = tmp_path / "set"
+    shown = run(
+        "datasets", "make", "flair-toy", "--out", out,
+        "--patches", 3, "--domains", 3, "--patch", 32, "--seed", 2, "--quiet",
+    )  # fmt: skip
+    assert shown.code == 0, shown.err
+    assert shown.out.rstrip().endswith(f"wrote {out}")
+    shown = run(
+        "datasets", "check", out, "--legend", "flair-19", "--sensor", "aerial-rgbie", "--quiet"
+    )
+    assert shown.code == 0, shown.err
+    assert "EPSG:2154" in shown.out
+    shown = run("datasets", "make", "flair-toy", "--out", out, "--quiet")
+    assert shown.code == 1
+    assert "exists already" in shown.err
+    shown = run("datasets", "make", "flare-toy", "--out", tmp_path / "b", "--quiet")
+    assert "Did you mean 'flair-toy'?" in shown.err
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address(tmp_path: Path):
+    """A server of the folder `web`."""
+    (tmp_path / "web").mkdir()
+    handler = partial(Quiet, directory=str(tmp_path / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+def test_fetch_tells_the_hash_it_found(run, address: str, tmp_path: Path):
+    packed = tmp_path / "web/toy.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("D004_2021/Z1_NN/img/IMG_000001.tif", b"pixels")
+    digest = hashlib.sha256(packed.read_bytes()).hexdigest()
+    table = {"name": "toy", "licence": "none", "files": [{"url": f"{address}/toy.zip"}]}
+    source = tmp_path / "toy.yaml"
+    source.write_text(yaml.safe_dump(table))
+    out = tmp_path / "out"
+    shown = run("datasets", "fetch", source, "--out", out, "--quiet")
+    assert shown.code == 0, shown.err
+    assert f"SHA-256 {digest} (the publisher states none)" in shown.out
+    assert shown.out.rstrip().endswith(f"wrote {out / 'toy'}")
+    assert (out / "toy/D004_2021/Z1_NN/img/IMG_000001.tif").read_bytes() == b"pixels"
+    shown = run("datasets", "fetch", source, "--out", out, "--quiet")
+    assert shown.out.rstrip().endswith("wrote nothing (all is there already)")
+    table["files"] = [{"url": f"{address}/toy.zip", "sha256": "0" * 64}]
+    source.write_text(yaml.safe_dump(table))
+    shown = run("datasets", "fetch", source, "--out", tmp_path / "other", "--quiet")
+    assert shown.code == 1
+    assert digest in shown.err
+    assert not (tmp_path / "other/toy").exists()
+
+
+def test_list_names_what_can_be_fetched(run):
+    shown = run("datasets", "list")
+    assert "flair-toy" in shown.out
+    assert "toy: 200 patches" in shown.out

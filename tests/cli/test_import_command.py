@@ -1,0 +1,97 @@
+"""`covermap import` from end to end: what it writes, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as library
+import torch
+
+from covermap import Bundle
+
+SMALL = "timm-mobilenetv3_small_minimal_100"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three bands, 19 classes, as FLAIR's training saves it."""
+    network = library.Unet(SMALL, encoder_weights=None, in_channels=3, classes=19)
+    state = {f"model.seg_model.{name}": value for name, value in network.state_dict().items()}
+    state["criterion.weight"] = torch.tensor([1.0] * 14 + [0.0, 0.0, 0.0, 1.0, 0.0])
+    path = tmp_path_factory.mktemp("ckpt") / "last.ckpt"
+    torch.save({"epoch": 1, "state_dict": state}, path)
+    return path
+
+
+def test_writes_a_bundle_beside_and_says_what_it_found(
+    run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    shown = run("import", checkpoint, "--as", "flair", "--arch", f"{SMALL}_unet", "--quiet")
+    assert shown.code == 0, shown.err
+    assert shown.out.rstrip().splitlines()[-1] == "wrote last.safetensors"
+    assert re.search(r"(\d+) of \1 matched", shown.out)
+    assert "criterion.weight" in shown.out
+    assert "never predicted: clear cut, mixed, ligneous, other" in shown.out
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.safetensors"]
+    card = Bundle.load("last.safetensors").card
+    assert card.learned is not None
+    assert "other" not in card.learned
+
+
+def test_options(run, checkpoint: Path, tmp_path: Path):
+    target = tmp_path / "a.safetensors"
+    shown = run(
+        "import", checkpoint, "--as", "flair", "-o", target, "--encoder", SMALL,
+        "--decoder", "unet", "--bands", "nir, red, green", "--means", "1,2,3", "--stds", "4,5,6",
+        "--gsd", 0.5, "--licence", "CC-BY-4.0", "--not-learned", "snow,other", "--quiet",
+    )  # fmt: skip
+    assert shown.code == 0, shown.err
+    card = Bundle.load(target).card
+    assert [(band.name, band.mean, band.std) for band in card.bands] == [
+        ("nir", 1, 4), ("red", 2, 5), ("green", 3, 6),
+    ]  # fmt: skip
+    assert card.gsd == 0.5
+    assert card.provenance.licence == "CC-BY-4.0"
+    assert card.learned is not None
+    assert {"snow", "other"}.isdisjoint(card.learned)
+    assert "clear cut" in card.learned
+
+
+def test_list(run):
+    shown = run("import", "--list")
+    assert shown.code == 0, shown.err
+    assert "flair " in shown.out
+    assert shown.out.count("IGNF/FLAIR-INC_") == 8
+    assert "mit_b5 unet; red, green, blue; Etalab 2.0; 339,344,766 bytes" in shown.out
+    assert "checksum not known" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--as", "fliar"], "Did you mean 'flair'"),
+        (["--as", "flair", "--arch", "mitb5"], "ENCODER_DECODER"),
+        (["--as", "flair", "--arch", f"{SMALL}_unet", "--legend", "flair-15"], "scores 19 classes"),
+        (["--as", "flair", "--arch", f"{SMALL}_unet", "--bands", "red,green"], "takes 3 bands"),
+        (["--as", "flair", "--means", "1,2,x"], "expected numbers between commas"),
+        (["--as", "flair", "--out", "{checkpoint}"], "is the checkpoint itself"),
+        ([], "--as flair"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_no_file(
+    words: list[str], message: str, run, checkpoint: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shown = run("import", checkpoint, *(word.format(checkpoint=checkpoint) for word in words))
+    assert shown.code == 1
+    assert message in " ".join(shown.err.split())
+    assert "Traceback" not in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_and_no_file(run, tmp_path: Path):
+    assert "no such file" in run("import", tmp_path / "a.pth", "--as", "flair").err
+    assert "Say what to import" in run("import").err
