@@ -42,7 +42,7 @@ FAMILIES = [
                 "decoder_fusion_channels": 32,
             },
         },
-    ),  # fmt: skip
+    ),
     ("hf", {"architecture": "segformer", "config": SEGFORMER}),
     ("hf", {"architecture": "upernet", "config": {"backbone_config": SWIN, "hidden_size": 16}}),
 ]

@@ -35,9 +35,9 @@ def detection_bundle(path: Path, config: Detection, sensor: Sensor, bands: Seque
     found = len(bundle.legend)
     if found != config.n_classes:
         raise ConfigError(
-            f"n_classes: is {config.n_classes}, but {path.name} scores {found} classes. Set n_classes: "
-            f"{found}. (The published models all score 19; a name with 15cl or 12cl says how many "
-            "of them were learned.)"
+            f"n_classes: is {config.n_classes}, but {path.name} scores {found} classes. Set "
+            f"n_classes: {found}. (The published models all score 19; a name with 15cl or 12cl says "
+            "how many of them were learned.)"
         )
     return bundle
 
