@@ -36,8 +36,8 @@ def detection_bundle(path: Path, config: Detection, sensor: Sensor, bands: Seque
     if found != config.n_classes:
         raise ConfigError(
             f"n_classes: is {config.n_classes}, but {path.name} scores {found} classes. Set "
-            f"n_classes: {found}. (The published models all score 19; a name with 15cl or 12cl says "
-            "how many of them were learned.)"
+            f"n_classes: {found}. (The published models all score 19; a name with 15cl or 12cl "
+            "says how many of them were learned.)"
         )
     return bundle
 
