@@ -16,7 +16,9 @@ from covermap.errors import BandError, ConfigError, InputError, LegendError
 from covermap.legend import LandClass, Legend, load_legend
 from covermap.models.bundle import Bundle
 from covermap.models.importers import import_checkpoint
-from covermap.models.importers.flair import MARGIN, TILE
+from covermap.models.importers.bands import flair_bands
+from covermap.models.importers.checkpoint import Checkpoint
+from covermap.models.importers.flair import MARGIN, TILE, take_apart
 from covermap.models.runtime import Runtime
 from covermap.models.smp import SmpOptions
 from covermap.sensors import load_sensor
@@ -90,29 +92,42 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
         "criterion.weight": class_weights(),
         **prefixed(state, "model.seg_model."),
     },
-    "half precision": lambda state: {
-        name: tensor.half().float().half() if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-    },
 }
 
 
-@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("write", LAYOUTS.values(), ids=LAYOUTS)
-def test_every_layout_gives_the_scores_of_the_network(
-    write: Callable[[State], Any], theirs: nn.Module, tmp_path: Path
+def test_every_layout_gives_the_tensors_of_the_network(
+    write: Callable[[State], Any], theirs: nn.Module
 ) -> None:
     content = write(theirs.state_dict())
-    path = save(content, tmp_path / "any-name.pth")
-    bundle, report = import_checkpoint(path, "flair", arch=f"{SMALL}_unet")
-    assert report.matched == report.total == len(theirs.state_dict())
-    if write is LAYOUTS["half precision"]:
+    state = content.get("state_dict", content)
+    parts = take_apart(Checkpoint(Path("any-name.pth"), "", state))
+    assert list(parts.network) == list(theirs.state_dict())
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(parts.network[name], tensor), name
+    assert list(parts.loss) == [name for name in state if "criterion" in name]
+    assert not parts.metadata
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("kind", ["published", "bare", "half precision"])
+def test_a_bundle_gives_the_scores_of_the_network(
+    kind: str, theirs: nn.Module, tmp_path: Path
+) -> None:
+    state = theirs.state_dict()
+    if kind == "half precision":
+        state = {
+            name: tensor.half() if tensor.is_floating_point() else tensor
+            for name, tensor in state.items()
+        }
         theirs = smp_network()
-        theirs.load_state_dict(content)
+        theirs.load_state_dict(state)
+    path = save(LAYOUTS.get(kind, dict)(state), tmp_path / "any-name.pth")
+    bundle, report = import_checkpoint(path, "flair", arch=f"{SMALL}_unet")
+    assert report.matched == report.total == len(state)
     assert same_scores(bundle, theirs)
-    weighed = any("criterion" in name for name in content.get("state_dict", content))
-    assert report.left_out == (("criterion.weight",) if weighed else ())
-    assert (~bundle.learned).sum() == (4 if weighed else 0)
+    assert report.left_out == (("criterion.weight",) if kind == "published" else ())
+    assert (~bundle.learned).sum() == (4 if kind == "published" else 0)
 
 
 @pytest.mark.usefixtures("no_network")
@@ -210,17 +225,30 @@ def test_legends_by_number_of_classes(tmp_path: Path, legend: Legend) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"bands": ["red", "green", "blue"]}, BandError, "takes 5 bands, but 3 are named"),
-        ({"bands": ["red", "green", "blue", "nir", "swir"]}, BandError, "'swir' is none of FLAIR"),
+        ({"names": ["red", "green", "blue"]}, BandError, "takes 5 bands, but 3 are named"),
+        ({"names": ["red", "green", "blue", "nir", "swir"]}, BandError, "'swir' is none of FLAIR"),
         ({"means": [1.0], "stds": [1.0]}, ConfigError, "1 means and 1 stds for 5 bands"),
         ({"means": [1.0] * 5}, ConfigError, "give both, or neither"),
         ({"means": [1.0] * 5, "stds": [0.0] * 5}, ConfigError, "must be above 0"),
         ({"norm": "scalling"}, ConfigError, "Did you mean 'scaling'"),
         ({"norm": "scaling", "means": [1.0] * 5}, ConfigError, "go with the normalisation custom"),
+    ],
+)
+def test_contradictions_about_bands_teach(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        flair_bands(5, "a.pth", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"bands": ["red", "green", "blue"]}, BandError, "takes 5 bands, but 3 are named"),
         (
-            {"arch": "mit_b0_unet"},
+            {"arch": "mobilenet_v2_unet"},
             InputError,
-            r"do not fit the network smp\(decoder=unet, encoder=mit_b0",
+            r"do not fit the network smp\(decoder=unet, encoder=mobilenet_v2",
         ),
         ({"arch": "resnet18"}, ConfigError, "not of the form ENCODER_DECODER"),
         ({"arch": f"{SMALL}_unet", "encoder": SMALL}, ConfigError, "leave --encoder"),
