@@ -14,6 +14,9 @@ from flair_files import ENCODER, MEANS, NAMES, STDS, detection_file, training_fi
 from covermap.cli import main
 from covermap.errors import InputError
 from covermap.flair import run as running
+from covermap.flair.config import read_flair
+from covermap.flair.detect import plan_detection
+from covermap.mapping.jobs import open_for
 from covermap.models.registry import ModelSpec, build
 
 
@@ -194,38 +197,35 @@ def rewrite(source, target, change):
     return target
 
 
-def test_scaling_divides_by_what_the_dtype_holds(folder, call, caplog):
+def test_scaling_divides_by_what_the_dtype_holds(folder):
     """255 of 8 bits and 65,535 of 16 are both 1; decimal numbers are left as they are."""
     make_checkpoint(folder / "model.pth")
     raster = next(folder.rglob("IMG_000005.tif"))
-    inputs = {
-        "8 bits": raster,
-        "16 bits": rewrite(raster, folder / "u16.tif", lambda x: x.astype(np.uint16) * 257),
-        "decimal": rewrite(raster, folder / "f32.tif", lambda x: (x / 255).astype(np.float32)),
-    }
-    maps = {}
-    for name, path in inputs.items():
+    with rasterio.open(raster) as file:
+        shares = file.read() / 255
+
+    def plan(path):
         conf = detection_file(
             folder / "detect.yaml",
             input_img_path=str(path),
-            output_name=name,
             norma_task=[{"norm_type": "scaling"}],
         )
-        assert call("flair-detect", "--conf", conf, "--quiet") == 0
-        with rasterio.open(folder / "maps" / f"{name}.tif") as file:
-            maps[name] = file.read(1)
-    for found in maps.values():
-        assert (found == maps["8 bits"]).mean() > 0.999
-    assert "red" not in caplog.text
-    unscaled = rewrite(raster, folder / "f32.tif", lambda x: x.astype(np.float32))
-    conf = detection_file(
-        folder / "detect.yaml",
-        input_img_path=str(unscaled),
-        output_name="unscaled",
-        norma_task=[{"norm_type": "scaling"}],
-    )
-    assert call("flair-detect", "--conf", conf, "--quiet") == 0
-    assert "red" in caplog.text  # its values are far from those that the network expects
+        return plan_detection(read_flair(conf, "detect"), folder)
+
+    changes = {
+        "8.tif": lambda x: x,
+        "16.tif": lambda x: x.astype(np.uint16) * 257,
+        "decimal.tif": lambda x: (x / 255).astype(np.float32),
+    }
+    for name, change in changes.items():
+        found = plan(rewrite(raster, folder / name, change))
+        scene = open_for(found.bundle, found.raster, bands=found.bands)
+        seen = found.bundle.normalise(*scene.read(scene.window)).numpy()
+        np.testing.assert_allclose(seen, shares, atol=1e-6)
+        assert found.notices == ()
+    (notice,) = plan(rewrite(raster, folder / "far.tif", lambda x: x.astype(np.float32))).notices
+    assert "'red'" in notice  # numbers up to 255 are no shares
+    assert "Give the scale" in notice
 
 
 def test_channels_that_the_checkpoint_does_not_take(folder, call, capsys):
