@@ -26,7 +26,7 @@ from covermap.models.registry import ModelSpec, build
 from covermap.raster.scene import open_scene
 
 COMPACT = {"widths": [8, 8], "decoder": [8], "blocks": 1}
-FLAIR1 = {"encoder": "mobilenet_v2", "depth": 3, "metadata": "flair1"}
+FLAIR1 = {"encoder": "resnet18", "depth": 3, "metadata": "flair1"}
 LAMBERT = {"crs": "EPSG:2154", "transform": Affine(0.2, 0, 650_000, 0, -0.2, 6_860_000)}
 JUNE = {"date": "2021-06-30", "camera": "UCE"}
 

@@ -15,6 +15,7 @@ from covermap.progress import SILENT, Progress
 from covermap.raster.gdal import read_header
 from covermap.raster.scene import Scene, open_scene
 from covermap.recipes import Recipe, load_recipe
+from covermap.recipes.schema import values
 
 if TYPE_CHECKING:
     from covermap.assessment.result import Assessment
@@ -168,7 +169,7 @@ def evaluate_predictions(
 
     resolved = load_recipe(recipe, [*overrides, *with_root(data)])
     chosen = records_of(resolved, split, progress)
-    weights = resolved.training.class_weights
+    weights = values(resolved.training)["class_weights"]
     names = () if chosen.legend is None else chosen.legend.names
     given = weights if isinstance(weights, Mapping) else {}
     learned = tuple(given.get(name, 1.0) > 0 for name in names)

@@ -130,7 +130,7 @@ def flair_scores(
     precision, recall = _percent(hits, predicted), _percent(hits, truth)
     return FlairScores(
         matrix=whole,
-        names=tuple(names[index] for index in keep),
+        names=tuple(names[index] for index in keep.tolist()),
         iou=_percent(hits, truth + predicted - hits),
         fscore=_percent(2 * precision * recall / 100, precision + recall),
         precision=precision,

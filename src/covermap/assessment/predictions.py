@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +113,7 @@ def read_prediction(
                 f"{path}: {dataset.count} bands of {dataset.height} × {dataset.width} pixels; the "
                 f"label has one of {window.height} × {window.width}. Predict this patch again."
             )
-        values = dataset.read(1)
+        values: npt.NDArray[Any] = dataset.read(1)
     if form == "covermap":
         return legend.encode(values, where=str(path))
     wrong = np.unique(values[(values >= len(legend)) & (values != IGNORE)])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,6 +23,14 @@ FLAIR1_ROWS = 16
 
 _HIDDEN = 64
 _ABSENT = 0.1
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _uncompiled(function: F) -> F:
+    """Reading texts is not for a compiler."""
+    return cast(F, torch.compiler.disable(function))  # type: ignore[no-untyped-call]
 
 
 class MetadataFusion(nn.Module, ABC):
@@ -55,7 +64,7 @@ class MetadataFusion(nn.Module, ABC):
             InputError: a text in it cannot be read.
         """
 
-    @torch.compiler.disable
+    @_uncompiled
     def vectors(self, context: Context, level: Tensor) -> Tensor:
         """Encode metadata.
 
@@ -113,7 +122,8 @@ class FilmFusion(MetadataFusion):
         if self.training:
             vectors = vectors * (torch.rand(len(vectors), 1, device=level.device) >= _ABSENT)
         with torch.autocast(level.device.type, enabled=False):  # places need all their digits
-            scale, shift = self.mlp(vectors)[:, :, None, None].chunk(2, 1)
+            changes: Tensor = self.mlp(vectors)
+            scale, shift = changes[:, :, None, None].chunk(2, 1)
         return level * (1 + scale).to(level.dtype) + shift.to(level.dtype)
 
 
@@ -149,7 +159,7 @@ class Flair1Fusion(MetadataFusion):
                 f"{level.shape[-2]} rows. Give the network images of the one size that it takes."
             )
         with torch.autocast(level.device.type, enabled=False):
-            offsets = self.mlp(self.vectors(context, level))
+            offsets: Tensor = self.mlp(self.vectors(context, level))
         return level + offsets[:, None, :, None].to(level.dtype)
 
 

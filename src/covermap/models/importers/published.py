@@ -7,7 +7,9 @@ checksum that was published shortened is compared by its two ends.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ _SHARED = ("importer", "licence", "legend", "gsd")
 _TABLE = ("name", "title", "source", "models", *_SHARED)
 _NEEDED = ("name", "file", "sensor", "encoder", "decoder", "unlearned")
 _KEYS = (*_NEEDED, "bytes", "megabytes", "sha256", "scores")
+
+_TRANSPORTS = ("httpx", "httpx2")
+"""What the hub's client speaks through, by its version; those before raise OSError alone."""
 
 NEAR = 0.02
 """How far a size that was published rounded may be off, as a share of it."""
@@ -162,9 +167,11 @@ def fetch(entry: Published) -> Path:
         InputError: the hub cannot be reached; the message says how to go on without it.
     """
     hub = require("huggingface_hub", "hf")
+    unreachable: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError)
+    unreachable += _transport_errors()
     try:
         return Path(hub.hf_hub_download(entry.name, entry.file))
-    except (OSError, ValueError, RuntimeError, *_transport_errors()) as error:
+    except unreachable as error:
         raise InputError(
             f"{entry.name}: cannot be fetched ({first_line(error)}). Download {entry.address} on "
             f"another machine, and: covermap import PATH --as {entry.importer} --name {entry.name}"
@@ -173,11 +180,11 @@ def fetch(entry: Published) -> Path:
 
 def _transport_errors() -> tuple[type[Exception], ...]:
     """Errors of the hub's transport that it may pass on as they are."""
-    try:
-        import httpx
-    except ModuleNotFoundError:
-        return ()
-    return (httpx.HTTPError,)
+    found = []
+    for name in _TRANSPORTS:
+        with suppress(ModuleNotFoundError):
+            found.append(import_module(name).HTTPError)
+    return tuple(found)
 
 
 def verify(entry: Published, path: Path) -> None:
