@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -43,22 +44,31 @@ def call(monkeypatch):
     logger.handlers[:], logger.level, logger.propagate = before
 
 
-def make_checkpoint(path, classes=19, bands=5):
-    """A checkpoint in the layout that IGN publishes; returns the network too."""
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A network of five bands and 19 classes, and a checkpoint of it in the layout of IGN."""
     torch.manual_seed(3)
     spec = ModelSpec("smp", {"encoder": ENCODER, "head_kernel": 3})
-    model = build(spec, bands, classes).eval()
+    model = build(spec, 5, 19).eval()
     state = {}
     for name, tensor in model.state_dict().items():
         if name.startswith("classifier."):
             name = name.replace("classifier.", "segmentation_head.0.")
             if name.endswith("weight"):
-                tensor = tensor.reshape(classes, -1, 3, 3)
+                tensor = tensor.reshape(19, -1, 3, 3)
         state[f"model.seg_model.{name}"] = tensor
     weights = [0.0 if name in ("ligneous", "other") else 1.0 for name in NAMES]
-    state["criterion.weight"] = torch.tensor(weights[:classes])
+    state["criterion.weight"] = torch.tensor(weights)
+    path = tmp_path_factory.mktemp("published") / "model.pth"
     torch.save(state, path)
-    return model
+    return model, path
+
+
+@pytest.fixture
+def model(folder, published):
+    """The network; its checkpoint lies in the current folder as model.pth."""
+    shutil.copy(published[1], folder / "model.pth")
+    return published[0]
 
 
 def by_hand(model, image):
@@ -98,8 +108,7 @@ def test_train_predict_score(folder, call, capsys):
     assert "PRED_IMG_000005.tif" in capsys.readouterr().err
 
 
-def test_predict_with_a_checkpoint_equals_the_network_by_hand(folder, call):
-    model = make_checkpoint(folder / "model.pth")
+def test_predict_with_a_checkpoint_equals_the_network_by_hand(folder, model, call):
     conf = training_file(
         folder / "conf.yaml",
         tasks__train=False,
@@ -117,8 +126,8 @@ def test_predict_with_a_checkpoint_equals_the_network_by_hand(folder, call):
         assert same.mean() > 0.9999
 
 
+@pytest.mark.usefixtures("model")
 def test_fine_tuning_on_other_classes_keeps_shared_names(folder, call):
-    make_checkpoint(folder / "model.pth")
     conf = training_file(
         folder / "conf.yaml",
         tasks__train_tasks__init_weights_only_from_ckpt=True,
@@ -131,8 +140,8 @@ def test_fine_tuning_on_other_classes_keeps_shared_names(folder, call):
     assert (folder / "results" / "tiny" / "bundle.safetensors").is_file()
 
 
+@pytest.mark.usefixtures("model")
 def test_a_checkpoint_of_other_classes_cannot_predict(folder, call, capsys):
-    make_checkpoint(folder / "model.pth")
     conf = training_file(
         folder / "conf.yaml",
         tasks__train=False,
@@ -165,8 +174,7 @@ def test_check_writes_nothing(folder, call, capsys):
     assert not (folder / "results").exists()
 
 
-def test_detect(folder, call, capsys):
-    model = make_checkpoint(folder / "model.pth")
+def test_detect(folder, model, call, capsys):
     raster = next(folder.rglob("IMG_000005.tif"))
     conf = detection_file(folder / "detect.yaml", input_img_path=str(raster), margin=0)
     assert call("flair-detect", "--conf", conf, "--quiet") == 0
@@ -178,8 +186,8 @@ def test_detect(folder, call, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("model")
 def test_detect_with_a_wrong_number_of_classes(folder, call, capsys):
-    make_checkpoint(folder / "model.pth")
     raster = next(folder.rglob("IMG_000005.tif"))
     conf = detection_file(folder / "detect.yaml", input_img_path=str(raster), n_classes=15)
     assert call("flair-detect", "--conf", conf, "--quiet") == 1
@@ -197,9 +205,9 @@ def rewrite(source, target, change):
     return target
 
 
+@pytest.mark.usefixtures("model")
 def test_scaling_divides_by_what_the_dtype_holds(folder):
     """255 of 8 bits and 65,535 of 16 are both 1; decimal numbers are left as they are."""
-    make_checkpoint(folder / "model.pth")
     raster = next(folder.rglob("IMG_000005.tif"))
     with rasterio.open(raster) as file:
         shares = file.read() / 255
@@ -228,8 +236,8 @@ def test_scaling_divides_by_what_the_dtype_holds(folder):
     assert "Give the scale" in notice
 
 
+@pytest.mark.usefixtures("model")
 def test_channels_that_the_checkpoint_does_not_take(folder, call, capsys):
-    make_checkpoint(folder / "model.pth")
     raster = next(folder.rglob("IMG_000005.tif"))
     conf = detection_file(
         folder / "detect.yaml",

@@ -65,7 +65,7 @@ def test_the_first_baseline_runs(tmp_path: Path) -> None:
         tmp_path / "run",
         data=made.folder,
         overrides=(
-            "model.options={decoder: unet, encoder: resnet18, "
+            "model.options={decoder: unet, encoder: mobilenet_v2, "
             "decoder_options: {decoder_channels: [16, 8, 8, 8, 8]}}",
             "training.patch=64",
             "training.batch=2",

@@ -113,8 +113,10 @@ def test_every_class_has_a_share_in_a_square_kilometre() -> None:
 
 
 def test_every_class_has_a_share_in_2048_pixels() -> None:
-    truth = Landscape(oversample=1).truth(Window(0, 0, 2048, 2048))
-    shares = np.bincount(truth.ravel(), minlength=len(CLASSES)) / truth.size
+    """Seen in four strips, a quarter of it."""
+    land = Landscape(oversample=1)
+    truth = [land.truth(Window(row, 0, 128, 2048)) for row in range(192, 2048, 512)]
+    shares = np.bincount(np.ravel(truth), minlength=len(CLASSES)) / np.size(truth)
     assert shares.min() > 0.004
 
 
