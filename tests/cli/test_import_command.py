@@ -11,7 +11,7 @@ import torch
 
 from covermap import Bundle
 
-SMALL = "timm-mobilenetv3_small_minimal_100"
+SMALL = "tu-test_resnet"
 
 
 @pytest.fixture(scope="module")

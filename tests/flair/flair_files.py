@@ -19,7 +19,7 @@ NAMES = (
     "other",
 )
 LAMBERT = "EPSG:2154"
-ENCODER = "timm-mobilenetv3_small_minimal_100"
+ENCODER = "tu-test_resnet"
 """Few weights, and a name with underscores and a hyphen."""
 
 

@@ -15,7 +15,7 @@ BARRED = (15, 16, 17, 19)
 """Values of the classes of flair-19 with the weight 0 in the models that learned 15."""
 
 
-SMALL = "timm-mobilenetv3_small_minimal_100"
+SMALL = "tu-test_resnet"
 """An encoder of few weights, for what does not depend on the encoder."""
 
 
