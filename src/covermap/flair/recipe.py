@@ -262,8 +262,12 @@ def _is_flair(
 
 
 def _band(name: str, mean: float, std: float, dtype: str) -> dict[str, Any]:
-    whole = np.dtype(dtype).kind in "iu"
-    low, high = (0.0, float(np.iinfo(dtype).max)) if whole else (mean - 3 * std, mean + 3 * std)
+    if np.dtype(dtype).kind in "iu":
+        low, high = 0.0, float(np.iinfo(dtype).max)
+    elif mean:
+        low, high = mean - 3 * std, mean + 3 * std
+    else:  # scaled, or taken as they are: shares
+        low, high = 0.0, std
     return {"name": name, "mean": mean, "std": std, "low": low, "high": high, "unit": "DN"}
 
 
