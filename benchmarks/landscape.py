@@ -26,22 +26,25 @@ def spectra() -> npt.NDArray[np.float32]:
 
 def strip(row: int, height: int, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Some rows of an endless landscape: (C, h, w) pixels and (h, w) class indices."""
-    y = np.arange(row, row + height, dtype=np.float32)[:, None]
-    x = np.arange(width, dtype=np.float32)[None, :]
+    y, x = np.arange(row, row + height), np.arange(width)
     rng = np.random.default_rng(3)
     best = np.full((height, width), -9, np.float32)
     label = np.zeros((height, width), np.uint8)
     for k in range(CLASSES):
-        field = np.zeros((height, width), np.float32)
+        down, across = [], []
         for _ in range(4):
             wave = rng.uniform(40, 400)
             turn, phase = rng.uniform(0, 2 * np.pi, 2)
-            step = np.float32(2 * np.pi / wave)
-            field += np.sin(step * (np.cos(turn) * x + np.sin(turn) * y) + np.float32(phase))
+            a, b = (2 * np.pi / wave * f(turn) for f in (np.sin, np.cos))
+            # sin(a y + b x + phase), the sum of two products of a column and a row
+            down += [np.sin(a * y + phase), np.cos(a * y + phase)]
+            across += [np.cos(b * x), np.sin(b * x)]
+        field = np.stack(down, 1).astype(np.float32) @ np.stack(across).astype(np.float32)
         np.copyto(label, k, where=field > best)
         np.maximum(best, field, out=best)
-    noise = np.random.default_rng(row + 1).normal(0, 18, (len(BANDS), height, width))
-    pixels = spectra()[label].transpose(2, 0, 1) + noise.astype(np.float32)
+    shape = (len(BANDS), height, width)
+    noise = np.random.default_rng(row + 1).standard_normal(shape, np.float32)
+    pixels = spectra()[label].transpose(2, 0, 1) + np.float32(18) * noise
     return np.clip(pixels, 1, 255).astype(np.uint8), label
 
 
@@ -76,11 +79,14 @@ def write_scene(path: Path, size: int, valid_every: int = 1) -> Path:
     return path
 
 
-def make_bundle(steps: int, *, tile: int, margin: int, encoder: str = "resnet34") -> Bundle:
+def make_bundle(
+    steps: int, *, tile: int, margin: int, encoder: str = "resnet34", device: str = "cpu"
+) -> Bundle:
     """A U-Net for this landscape, trained for some steps of 4 patches of 256 pixels."""
     torch.manual_seed(0)
     names = [f"class {k}" for k in range(CLASSES)]
-    model = build(ModelSpec("smp", {"decoder": "unet", "encoder": encoder}), BANDS, names)
+    spec = ModelSpec("smp", {"decoder": "unet", "encoder": encoder})
+    model = build(spec, BANDS, names).to(device)
     pixels, label = strip(100_000, 1024, 1024)
     norms = [
         BandNorm(name=name, mean=float(b.mean()), std=float(b.std()), low=1, high=255)
@@ -99,7 +105,7 @@ def make_bundle(steps: int, *, tile: int, margin: int, encoder: str = "resnet34"
         corners = torch.randint(0, 1024 - 256, (4, 2), generator=generator).tolist()
         batch = torch.stack([images[:, r : r + 256, c : c + 256] for r, c in corners])
         truth = torch.stack([labels[r : r + 256, c : c + 256] for r, c in corners])
-        loss = torch.nn.functional.cross_entropy(model(batch), truth)
+        loss = torch.nn.functional.cross_entropy(model(batch.to(device)), truth.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -110,4 +116,4 @@ def make_bundle(steps: int, *, tile: int, margin: int, encoder: str = "resnet34"
         for k, (name, color) in enumerate(zip(names, colors, strict=True))
     )
     legend = Legend("benchmark", classes)
-    return Bundle.create(model, legend=legend, bands=norms, tile=tile, margin=margin)
+    return Bundle.create(model.cpu(), legend=legend, bands=norms, tile=tile, margin=margin)

@@ -2,6 +2,7 @@
 
     python benchmarks/mapping_speed.py                 # 4096 × 4096, as in docs/results.md
     python benchmarks/mapping_speed.py --size 2048 --steps 40
+    python benchmarks/mapping_speed.py --size 16384 --device cuda
 
 The plain sliding window is what published tools do: tiles of 512 pixels with a margin of 128, read
 with their margin from the file, normalised in double precision, sent through the network as trained
@@ -14,6 +15,7 @@ runs it, and once in the heap that covermap keeps while it maps, with all its pa
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import shutil
 import tempfile
@@ -38,14 +40,17 @@ from covermap.models.heap import steady_heap
 from covermap.models.runtime import Runtime, has_bfloat16
 from covermap.raster.scene import open_scene
 
-CPU = torch.device("cpu")
-
 
 def plain_sliding_window(
-    bundle: Bundle, source: Path, target: Path, tile: int = 512, margin: int = 128
+    bundle: Bundle,
+    source: Path,
+    target: Path,
+    device: torch.device,
+    tile: int = 512,
+    margin: int = 128,
 ) -> None:
     """Map as published tools do."""
-    model = bundle.model.eval()
+    model = copy.deepcopy(bundle.model).eval().to(device)
     mean = np.array([band.mean for band in bundle.bands])[:, None, None]
     std = np.array([band.std for band in bundle.bands])[:, None, None]
     core = tile - 2 * margin
@@ -62,7 +67,7 @@ def plain_sliding_window(
                     pixels = src.read(window=seen, boundless=True, fill_value=0)
                     image = ((pixels.astype(np.float64) - mean) / std).astype(np.float32)
                     with torch.no_grad():
-                        shares = torch.softmax(model(torch.from_numpy(image)[None]), 1)
+                        shares = torch.softmax(model(torch.from_numpy(image)[None].to(device)), 1)
                     shares = shares[0].cpu().numpy()[:, margin:-margin, margin:-margin]
                     height, width = min(core, src.height - top), min(core, src.width - left)
                     classes = shares.argmax(0).astype(np.uint8)[:height, :width]
@@ -130,11 +135,15 @@ def time_bare(watch: Stopwatch, runtime: Runtime, tiles: list[Any], name: str) -
     def forward() -> None:
         for tile in tiles:
             runtime.predict_logits(tile)
+        if runtime.device.type == "cuda":
+            torch.cuda.synchronize(runtime.device)
 
     warm = runtime.warm_up(*(tiles[0].shape[i] for i in (0, 2, 3)))
     if "compiled" in name:
         watch.rows.append((f"(compiling, {name})", warm, warm))
     plain = watch.run(f"bare network, {name}", forward)
+    if runtime.device.type != "cpu":
+        return plain, plain
     with steady_heap(HEAP_ROUNDS) as count_round:
         for _ in range(HEAP_ROUNDS):
             runtime.predict_logits(tiles[0])
@@ -143,12 +152,20 @@ def time_bare(watch: Stopwatch, runtime: Runtime, tiles: list[Any], name: str) -
 
 
 def measure(
-    watch: Stopwatch, bundle: Bundle, source: Path, folder: Path, precision: str, compiled: bool
+    watch: Stopwatch,
+    bundle: Bundle,
+    source: Path,
+    folder: Path,
+    precision: str,
+    compiled: bool,
+    device: torch.device,
 ) -> tuple[str, Path]:
     """Time the bare network and the map in one precision; return a note on both, and the map."""
     name = precision + (", compiled" if compiled else "")
-    runtime = Runtime(bundle, precision=precision, compiled=compiled)
-    settings = MapSettings(precision=precision, compile=compiled, overwrite=True)
+    runtime = Runtime(bundle, device=str(device), precision=precision, compiled=compiled)
+    settings = MapSettings(
+        precision=precision, compile=compiled, device=str(device), overwrite=True
+    )
     plain, kept = time_bare(watch, runtime, all_tiles(bundle, source, runtime, settings), name)
     del runtime
     target = folder / f"{name.replace(', ', '_')}.tif"
@@ -159,10 +176,9 @@ def measure(
         spent.append(result.compile_seconds)
 
     whole = watch.run(f"covermap, {name}", make_map) - min(spent)
-    note = (
-        f"{name}: the map takes {whole / plain:.3f} × the bare network, and {whole / kept:.3f} × "
-        "the bare network in a heap that is kept and warm"
-    )
+    note = f"{name}: the map takes {whole / plain:.3f} × the bare network"
+    if device.type == "cpu":
+        note += f", and {whole / kept:.3f} × the bare network in a heap that is kept and warm"
     return note, target
 
 
@@ -180,6 +196,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="training steps of the network")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each; the best counts")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
     parser.add_argument("--bundle", type=Path, help="a U-Net of these bands, instead of training")
     parser.add_argument("--skip-plain", action="store_true", help="no sliding window")
     parser.add_argument("--skip-compiled", action="store_true", help="no compilation")
@@ -196,9 +213,10 @@ def main() -> None:
 def run(arguments: argparse.Namespace, folder: Path) -> None:
     """Run everything and print the table."""
     size, tile, margin = arguments.size, arguments.tile, arguments.margin
+    device = torch.device(arguments.device)
     print("preparing network and scene", flush=True)
     if arguments.bundle is None:
-        bundle = make_bundle(arguments.steps, tile=tile, margin=margin)
+        bundle = make_bundle(arguments.steps, tile=tile, margin=margin, device=str(device))
     else:
         bundle = Bundle.load(arguments.bundle).with_card(tile=tile, margin=margin)
     source = write_scene(folder / "scene.tif", size)
@@ -207,16 +225,16 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
     if not arguments.skip_plain:
         watch.run(
             "plain sliding window, 512 / 128, float32",
-            lambda: plain_sliding_window(bundle, source, plain),
+            lambda: plain_sliding_window(bundle, source, plain, device),
         )
-    note, exact = measure(watch, bundle, source, folder, "float32", compiled=False)
+    note, exact = measure(watch, bundle, source, folder, "float32", False, device)
     notes = [note]
-    variants = [("bfloat16", False)] if has_bfloat16(CPU) else []
+    variants = [("bfloat16", False)] if has_bfloat16(device) else []
     compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     if compiler and not arguments.skip_compiled:
         variants.append((variants[0][0] if variants else "float32", True))
     for precision, compiled in variants:
-        note, made = measure(watch, bundle, source, folder, precision, compiled)
+        note, made = measure(watch, bundle, source, folder, precision, compiled, device)
         name = precision + (", compiled" if compiled else "")
         notes += [
             note,
@@ -234,7 +252,8 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
         notes.append(f"accuracy of the float32 map: {(read_map(exact) == truth + 1).mean():.2%}")
     print(
         f"\nU-Net / ResNet-34, {len(BANDS)} bands, {bundle.model.classes} classes, {size} × {size} "
-        f"pixels, tiles of {tile} with a margin of {margin}, {arguments.threads} threads\n"
+        f"pixels, tiles of {tile} with a margin of {margin}, {device}, {arguments.threads} "
+        "threads\n"
     )
     print(watch.table(), "\n")
     print("\n".join(f"- {note}" for note in notes))
