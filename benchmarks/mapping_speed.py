@@ -30,7 +30,7 @@ import torch
 from landscape import BANDS, make_bundle, strip, write_scene
 from rasterio.windows import Window
 
-from covermap.mapping.local import HEAP_ROUNDS, map_scene
+from covermap.mapping.local import map_scene
 from covermap.mapping.plan import make_plan
 from covermap.mapping.predict import prepare_block
 from covermap.mapping.read import read_block
@@ -144,10 +144,9 @@ def time_bare(watch: Stopwatch, runtime: Runtime, tiles: list[Any], name: str) -
     plain = watch.run(f"bare network, {name}", forward)
     if runtime.device.type != "cpu":
         return plain, plain
-    with steady_heap(HEAP_ROUNDS) as count_round:
-        for _ in range(HEAP_ROUNDS):
-            runtime.predict_logits(tiles[0])
-            count_round()
+    with steady_heap() as count_round:
+        runtime.predict_logits(tiles[0])
+        count_round()
         return plain, watch.run(f"bare network, {name}, heap kept and warm", forward)
 
 

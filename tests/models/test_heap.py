@@ -3,6 +3,7 @@ from __future__ import annotations
 import mmap
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -59,6 +60,16 @@ def check_it_grows_until_all_rounds_are_done():
         before = resident()
         torch.ones(4 * LARGE, dtype=torch.uint8)
         assert resident() < before + LARGE
+
+
+def check_a_reserve_is_kept_from_the_start():
+    """It is taken up as it is used; what another thread needs is given back."""
+    before = resident()
+    with steady_heap(reserve=2 * LARGE), ThreadPoolExecutor(1) as pool:
+        assert resident() < before + 0.1 * LARGE
+        assert pool.submit(kept).result() < 0.2 * LARGE
+        assert kept() > 0.9 * LARGE
+    assert resident() < before + 0.2 * LARGE
 
 
 def check_unwanted():

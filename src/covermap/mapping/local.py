@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +40,9 @@ logger = logging.getLogger(__name__)
 CACHE_BYTES = 64 << 20
 """GDAL's cache of decoded blocks while mapping."""
 
-HEAP_ROUNDS = 2
-"""Blocks after which the heap is as large as the network needs it."""
+HEAP_SHARE = 1.5
+"""Heap kept for the network, as a multiple of its activations: kernels take some for themselves,
+and what lies between leaves gaps."""
 
 WAITING_WRITES = 2
 """Predicted blocks that may wait for the writer."""
@@ -201,14 +202,21 @@ class _Run:
             self._keep(batch)
             self._tell(batch)
             with (
-                steady_heap(HEAP_ROUNDS, wanted=runtime.device.type == "cpu") as count_round,
+                steady_heap(
+                    reserve=self._activations(runtime, batch), wanted=runtime.device.type == "cpu"
+                ),
                 progress.task("mapping", total=len(inside)) as task,
             ):
                 if self.resolved.compile:
                     self.compile_seconds = runtime.warm_up(batch.value, *self.tile)
-                watch = _Watch(len(inside), batch, task, count_round)
+                watch = _Watch(len(inside), batch, task)
                 self._pipeline(loads, runtime, batch, watch)
             self._keep(batch)
+
+    def _activations(self, runtime: Runtime, batch: BatchSize) -> int:
+        """Memory of a batch's run, bytes."""
+        height, width = self.tile
+        return int(HEAP_SHARE * runtime.bytes_per_pixel * height * width * batch.value)
 
     def _make_runtime(self) -> Runtime:
         return Runtime(
@@ -272,21 +280,17 @@ class _Run:
 
 
 class _Watch:
-    """Watches the blocks go by: tells speed and time left, and the heap of each round."""
+    """Watches the blocks go by: tells speed and time left."""
 
-    def __init__(
-        self, blocks: int, batch: BatchSize, task: Task, count_round: Callable[[], None]
-    ) -> None:
+    def __init__(self, blocks: int, batch: BatchSize, task: Task) -> None:
         self._start = time.perf_counter()
         self._blocks, self._done, self._pixels = blocks, 0, 0
-        self._batch, self._task, self._count_round = batch, task, count_round
+        self._batch, self._task = batch, task
 
     def note(self, pixels: int) -> None:
         """Count a block of so many classified pixels, and say how it goes."""
         self._done += 1
         self._pixels += pixels
-        if pixels:
-            self._count_round()
         seconds = max(time.perf_counter() - self._start, 1e-9)
         left = round(seconds / self._done * (self._blocks - self._done))
         self._task.advance(

@@ -1,9 +1,10 @@
 """Keeping large buffers inside the process between the layers of a network.
 
 glibc maps every large buffer anew and unmaps it when freed, so a network on a CPU spends a third of
-its time and more in page faults for activations. While it trains or makes a map, the heap grows
-with the first batches and keeps what is freed; then it is settled: buffers that fit into free parts
-of it are taken from there, and others are mapped as ever, so memory stays bounded.
+its time and more in page faults for activations. While it trains or makes a map, the heap is made
+as large as asked for, or grows with the first batches, and keeps what is freed; then it is settled:
+buffers that fit into free parts of it are taken from there, and others are mapped as ever, so
+memory stays bounded.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _USUAL = {_MMAP_MAX: _USUAL_MAPS, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64
 
 
 @contextmanager
-def steady_heap(rounds: int, *, wanted: bool = True) -> Iterator[Callable[[], None]]:
+def steady_heap(
+    rounds: int = 1, *, reserve: int = 0, wanted: bool = True
+) -> Iterator[Callable[[], None]]:
     """Keep freed memory in the process while the context lasts.
 
     It takes effect in the main thread, whose buffers come from the heap. Only where the C library
@@ -42,6 +45,9 @@ def steady_heap(rounds: int, *, wanted: bool = True) -> Iterator[Callable[[], No
     Args:
         rounds: runs of the network after which the heap is as large as it needs, at least 1. From
             then on it no longer grows for large buffers.
+        reserve: bytes to make the heap larger by, at once instead of with the first runs. What is
+            not used of it takes no memory. Other threads then never add to what is kept, so that
+            the peak of memory does not depend on who was quicker.
         wanted: False to leave everything as it is.
 
     Yields:
@@ -51,19 +57,26 @@ def steady_heap(rounds: int, *, wanted: bool = True) -> Iterator[Callable[[], No
     if libc is None:
         yield _nothing
         return
+    libc.malloc_trim(0)
     libc.mallopt(_TRIM_THRESHOLD, _NEVER)
     libc.mallopt(_MMAP_MAX, 0)
     nursery, fence = libc.malloc(_NURSERY), libc.malloc(1)
     libc.free(nursery)
     done = itertools.count(1)
 
+    def settle() -> None:
+        # A free part of the heap that is large enough is always preferred to a map.
+        libc.mallopt(_MMAP_THRESHOLD, _SMALL)
+        libc.mallopt(_MMAP_MAX, _USUAL_MAPS)
+
     def count_round() -> None:
-        if next(done) == rounds:
-            # A free part of the heap that is large enough is always preferred to a map.
-            libc.mallopt(_MMAP_THRESHOLD, _SMALL)
-            libc.mallopt(_MMAP_MAX, _USUAL_MAPS)
+        if next(done) == rounds and not reserve:
+            settle()
 
     try:
+        if reserve:
+            libc.free(libc.malloc(reserve))
+            settle()
         yield count_round
     finally:
         libc.free(fence)

@@ -225,7 +225,7 @@ class Runtime:
             return self._forward(image, context)
 
     def _exact(self) -> AbstractContextManager[None]:
-        """On a GPU: the same kernels each time, and no TF32, which keeps 10 of float32's 23 bits."""
+        """On a GPU: the same kernels each time, and no TF32 (10 of the 23 bits of float32)."""
         if self.device.type != "cuda":
             return nullcontext()
         return torch.backends.cudnn.flags(
