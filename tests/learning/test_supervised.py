@@ -243,6 +243,34 @@ def test_a_finished_run_is_not_trained_again(fit):
     assert len(run.epochs()) == events
 
 
+def test_automatic_precision_is_settled_once(fit, monkeypatch):
+    def gains(answer):
+        monkeypatch.setattr("covermap.learning.launching.gains_by_bfloat16", lambda device: answer)
+
+    gains(True)
+    settings = {"precision": "auto", "epochs": 2, "save_minutes": ALWAYS}
+    item = TrainingPatches.item
+
+    def crash(self, epoch, position):
+        if (epoch, position) == (1, 9):
+            raise CrashError
+        return item(self, epoch, position)
+
+    monkeypatch.setattr(TrainingPatches, "item", crash)
+    with pytest.raises(CrashError):
+        fit(**settings)
+    monkeypatch.setattr(TrainingPatches, "item", item)
+    gains(False)  # the same run on another machine
+    with pytest.raises(ConfigError, match="number format was 'bfloat16', is 'float32'"):
+        fit(**settings)
+    gains(True)
+    _, run = fit(**settings)
+    assert [event["precision"] for event in run.events() if "precision" in event] == [
+        "bfloat16",
+        "bfloat16",
+    ]
+
+
 def test_a_run_does_not_go_on_with_other_settings(fit):
     fit()
     with pytest.raises(ConfigError, match=r"learning_rate was 0\.003, is 0\.1"):

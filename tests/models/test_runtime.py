@@ -105,6 +105,13 @@ class TestPrecision:
         monkeypatch.setattr(module, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
         assert resolve_precision("bfloat16", CPU, strict=True) == "bfloat16"
 
+    @pytest.mark.parametrize(
+        ("flags", "gains"), [({"avx512_bf16", "amx_bf16"}, True), ({"avx512_bf16"}, False)]
+    )
+    def test_processors_gain_by_bfloat16_with_matrix_units_only(self, monkeypatch, flags, gains):
+        monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags))
+        assert module.gains_by_bfloat16(CPU) is gains
+
 
 class TestDevice:
     def test_nonsense_is_refused(self):

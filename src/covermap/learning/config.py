@@ -71,7 +71,8 @@ class SupervisedConfig:
             validated and saved; none for no average.
         freeze: parts that are not trained: encoder, features (all but the classifier), and
             batchnorm (its statistics and its scale and shift).
-        precision: float32, bfloat16 or float16 (the latter on GPUs only), with float32 weights.
+        precision: float32, bfloat16 or float16 (the latter on GPUs only), with float32 weights;
+            auto is bfloat16 where the device gains by it. A run that is resumed keeps to it.
         channels_last: keep images with the bands innermost; usually faster.
         deterministic: forbid GPU operations that differ from run to run.
         accelerator: cpu, gpu, or auto for the best there is.
@@ -142,7 +143,7 @@ class SupervisedConfig:
     clip: float | None = None
     ema: float | None = None
     freeze: tuple[Frozen, ...] = ()
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = True
     deterministic: bool = False
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

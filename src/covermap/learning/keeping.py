@@ -76,12 +76,12 @@ class Keeper:
     def _epoch_path(self, epoch: int) -> Path:
         return self._run.checkpoints / f"epoch-{epoch:05d}.safetensors"
 
-    def save(self, state: Mapping[str, Any], shape: Mapping[str, int]) -> None:
+    def save(self, state: Mapping[str, Any], shape: Mapping[str, int | str]) -> None:
         """Write the best bundle, if there is a new one, and the state to resume from.
 
         Args:
             state: tensors and plain values.
-            shape: numbers that must be the same when the run is resumed.
+            shape: what must be the same when the run is resumed.
         """
         if self._best is not None:
             self.bundle(*self._best).save(self._run.best_path)
@@ -89,7 +89,7 @@ class Keeper:
         content = {**state, "settings": identity(self._config), "shape": dict(shape)}
         save_checkpoint(self._run.last_checkpoint, content)
 
-    def load(self, shape: Mapping[str, int] | None = None) -> dict[str, Any] | None:
+    def load(self, shape: Mapping[str, int | str] | None = None) -> dict[str, Any] | None:
         """Read the state to resume from.
 
         Args:

@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from covermap.errors import ConfigError
 from covermap.learning.config import SupervisedConfig
+from covermap.models.runtime import gains_by_bfloat16
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def device_kind(config: SupervisedConfig) -> str:
 
 def precision_of(config: SupervisedConfig) -> str:
     """The precision that is used: float16 becomes bfloat16 on CPUs, with a warning."""
+    if config.precision == "auto":
+        return "bfloat16" if gains_by_bfloat16(torch.device(device_kind(config))) else "float32"
     if config.precision == "float16" and device_kind(config) == "cpu":
         _LOG.warning("float16 is for GPUs; this CPU trains in bfloat16.")
         return "bfloat16"

@@ -45,6 +45,7 @@ class Plan:
         per_epoch: batches per epoch and process.
         accumulate: batches per step; divides `per_epoch`.
         world: number of processes.
+        precision: number format of the network's run.
         max_seconds: time limit, or None.
         validate_every: epochs between validations.
         save_seconds: time between saves of the state to resume from.
@@ -59,6 +60,7 @@ class Plan:
     per_epoch: int
     accumulate: int
     world: int
+    precision: str
     max_seconds: float | None
     validate_every: int
     save_seconds: float
@@ -74,9 +76,13 @@ class Plan:
         return self.epochs * self.per_epoch
 
     @property
-    def shape(self) -> dict[str, int]:
+    def shape(self) -> dict[str, int | str]:
         """What a checkpoint must agree with."""
-        return {"batches per epoch": self.per_epoch, "processes": self.world}
+        return {
+            "batches per epoch": self.per_epoch,
+            "processes": self.world,
+            "number format": self.precision,
+        }
 
     def share(self, batches: int, seconds: float) -> float:
         """Share of the training that is done, 0 to 1."""

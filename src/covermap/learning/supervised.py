@@ -205,6 +205,7 @@ class _Training:
             per_epoch=steps * config.accumulate,
             accumulate=config.accumulate,
             world=world,
+            precision=self._precision,
             max_seconds=None if config.max_minutes is None else config.max_minutes * 60,
             validate_every=config.validate_every,
             save_seconds=config.save_minutes * 60,
