@@ -6,6 +6,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 import torch
+from importers.makers import stir
 
 from covermap.errors import ConfigError, InputError, MissingExtraError
 from covermap.legend import LandClass, Legend
@@ -91,11 +92,9 @@ def save_library_network(folder: Path, kind: str, **rest: Any) -> Any:
         )
         config = transformers.UperNetConfig(backbone_config=backbone, hidden_size=16, **rest)
         network = transformers.UperNetForSemanticSegmentation(config)
-    for name, tensor in network.named_buffers():
-        if "running" in name:
-            tensor.uniform_(0.5, 1.5)
+    stir(network, 3)
     network.save_pretrained(folder)
-    return network.eval()
+    return network
 
 
 @pytest.mark.usefixtures("no_network")

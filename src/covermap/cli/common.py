@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ def start(quiet: bool, verbose: bool = False) -> Progress:
     logger.setLevel(level)
     logger.propagate = False
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    # The hub's client tells of every attempt where there is no network; we say once what it means.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "info" if verbose else "error")
     return SILENT if quiet else BarProgress(console)
 
 

@@ -27,16 +27,30 @@ def smp_network(
     network = getattr(library, arch)(
         encoder, encoder_weights=None, in_channels=bands, classes=classes
     )
-    return stir(network)
+    return stir(network, bands)
 
 
-def stir(network: nn.Module) -> nn.Module:
-    for name, tensor in network.named_buffers():
-        if "running" in name:
-            tensor.uniform_(0.5, 1.5)
-        elif name.endswith("num_batches_tracked"):
-            tensor.fill_(41)
-    return network.eval()
+def stir(network: nn.Module, bands: int) -> nn.Module:
+    """Give batch norms the statistics of an image, a little off, so that scores vary.
+
+    With statistics out of the air a deep network's activations die, and all networks agree.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    image = torch.randn(2, bands, 64, 64)
+    network.train()
+    with torch.no_grad():
+        for norm in norms:
+            norm.momentum = 1.0
+        network(image)
+        for norm in norms:
+            norm.momentum = 0.1
+            norm.running_mean += 0.1 * norm.running_var.sqrt() * torch.randn(norm.num_features)
+            norm.running_var *= torch.empty(norm.num_features).uniform_(0.7, 1.4)
+            norm.num_batches_tracked.fill_(41)
+        network.eval()
+        scores = network(image)
+    assert getattr(scores, "logits", scores).std((0, 2, 3)).min() > 1e-3
+    return network
 
 
 def class_weights(classes: int = 19, zeros: tuple[int, ...] = BARRED) -> Tensor:

@@ -42,7 +42,7 @@ def upernet(kind: str, bands: int = 3) -> nn.Module:
         auxiliary_in_channels=16 if kind != "swin" else 32,
         num_labels=19,
     )
-    return stir(transformers.UperNetForSemanticSegmentation(config))
+    return stir(transformers.UperNetForSemanticSegmentation(config), bands)
 
 
 def stored(network: Any, folder: Path) -> dict[str, torch.Tensor]:
@@ -81,7 +81,7 @@ def test_segformer_of_a_published_size_is_known(tmp_path: Path) -> None:
     torch.manual_seed(4)
     sizes = {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2]}
     config = transformers.SegformerConfig(**sizes, decoder_hidden_size=16, num_labels=13)
-    theirs = stir(transformers.SegformerForSemanticSegmentation(config))
+    theirs = stir(transformers.SegformerForSemanticSegmentation(config), 3)
     path = save(prefixed(stored(theirs, tmp_path), "model.seg_model."), tmp_path / "a.pth")
     bundle, report = import_checkpoint(path, "flair")
     image = torch.randn(1, 3, 64, 96)
