@@ -263,7 +263,8 @@ def test_a_bundle_gives_bands_and_classes_by_name(
     assert torch.equal(found[:2], expected[[2, 0]])
     assert torch.equal(found_bias[:2], bias[[2, 0]])
     assert found[2].any()  # a class of no namesake starts at random
-    assert "still random: classifier" in caplog.text
+    assert "classes that are new to it: snow" in caplog.text
+    assert "still random" not in caplog.text
 
 
 def test_a_plain_classifier_for_another_number_of_classes_starts_at_random(

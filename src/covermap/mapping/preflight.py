@@ -84,7 +84,7 @@ class PreflightReport:
         lines = [self.scene]
         if self.tiles:
             lines.append(
-                f"{self.tiles:,} tiles in {self.blocks:,} blocks, "
+                f"tiles: {self.tiles:,}, blocks: {self.blocks:,}, "
                 f"{self.computed_pixels / 1e6:,.1f} million pixels to compute at most"
             )
         if self.seconds is not None:
@@ -94,7 +94,7 @@ class PreflightReport:
                 f"up to {_size(self.disk_bytes)} of disk space, {_size(self.free_bytes)} free"
             )
         if self.settings:
-            lines.append(", ".join(f"{name} {value}" for name, value in self.settings.items()))
+            lines.append(_settings_text(self.settings))
         lines += [f"problem: {problem}" for problem in self.problems]
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines.append("ready to map" if self.ok else "cannot be mapped like this")
@@ -296,6 +296,17 @@ def _seconds(
     side = bundle.model.fit(min(PROBE_SIDE, resolved.tile))
     runtime.warm_up(1, side, side)
     return runtime.warm_up(1, side, side) * computed / (side * side)
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    """What a job is settled on, without what is left out."""
+    parts = []
+    for name, value in settings.items():
+        if value in ((), False, "none", None):
+            continue
+        shown = " × ".join(map(str, value)) if name in ("tile", "block") else value
+        parts.append(f"{name} {', '.join(shown) if isinstance(shown, tuple) else shown}")
+    return ", ".join(parts)
 
 
 def _duration(seconds: float) -> str:

@@ -37,6 +37,7 @@ class LoadReport:
         adapted: first layers brought to other bands.
         fresh: names of tensors that keep their random values.
         unused: names of the file's tensors that have no place in the network.
+        new_classes: classes whose rows of the classifier stay random, where others were taken over.
     """
 
     label: str
@@ -44,13 +45,18 @@ class LoadReport:
     adapted: tuple[str, ...]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
+    new_classes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.label}: {len(self.loaded)} tensors loaded"
         if self.adapted:
             text += f"; brought to the bands: {shorten(self.adapted)}"
-        if self.fresh:
-            text += f"; still random: {shorten(_tops(self.fresh))} ({len(self.fresh)} tensors)"
+        if self.new_classes:
+            text += f"; classes that are new to it: {shorten(self.new_classes)}"
+        # With names in common, the classifier is only partly random.
+        random = [n for n in self.fresh if not (self.new_classes and n in self.loaded)]
+        if random:
+            text += f"; still random: {shorten(_tops(random))} ({len(random)} tensors)"
         if self.unused:
             text += f"; not used: {shorten(_tops(self.unused))} ({len(self.unused)} tensors)"
         return text
@@ -127,6 +133,7 @@ def load_weights(
         adapted=tuple(adapted),
         fresh=tuple(name for name in fresh if not name.endswith(COUNTER)),
         unused=tuple(unused),
+        new_classes=_new_classes(weights, classes),
     )
     logger.log(logging.WARNING if report.fresh or report.unused else logging.INFO, "%s", report)
     return report
@@ -210,6 +217,13 @@ def _pair_rows(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
         for index, name in enumerate(new)
         if name.casefold() in places
     }
+
+
+def _new_classes(weights: Weights, classes: Classes) -> tuple[str, ...]:
+    if isinstance(classes, int) or weights.classes is None:
+        return ()
+    kept = _pair_rows(weights.classes, classes)
+    return tuple(n for index, n in enumerate(classes) if index not in kept) if kept else ()
 
 
 def _refuse_differences(
