@@ -62,10 +62,12 @@ def check_it_grows_until_all_rounds_are_done():
         assert resident() < before + LARGE
 
 
-def check_a_reserve_is_kept_from_the_start():
+def check_a_reserve_is_kept_after_the_first_round():
     """It is taken up as it is used; what another thread needs is given back."""
     before = resident()
-    with steady_heap(reserve=2 * LARGE), ThreadPoolExecutor(1) as pool:
+    with steady_heap(reserve=2 * LARGE) as count_round, ThreadPoolExecutor(1) as pool:
+        assert kept() < 0.1 * LARGE
+        count_round()
         assert resident() < before + 0.1 * LARGE
         assert pool.submit(kept).result() < 0.2 * LARGE
         assert kept() > 0.9 * LARGE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,12 +204,13 @@ class _Run:
             with (
                 steady_heap(
                     reserve=self._activations(runtime, batch), wanted=runtime.device.type == "cpu"
-                ),
+                ) as count_round,
                 progress.task("mapping", total=len(inside)) as task,
             ):
                 if self.resolved.compile:
                     self.compile_seconds = runtime.warm_up(batch.value, *self.tile)
-                watch = _Watch(len(inside), batch, task)
+                    count_round()
+                watch = _Watch(len(inside), batch, task, count_round)
                 self._pipeline(loads, runtime, batch, watch)
             self._keep(batch)
 
@@ -280,17 +281,21 @@ class _Run:
 
 
 class _Watch:
-    """Watches the blocks go by: tells speed and time left."""
+    """Watches the blocks go by: tells speed and time left, and the heap of each round."""
 
-    def __init__(self, blocks: int, batch: BatchSize, task: Task) -> None:
+    def __init__(
+        self, blocks: int, batch: BatchSize, task: Task, count_round: Callable[[], None]
+    ) -> None:
         self._start = time.perf_counter()
         self._blocks, self._done, self._pixels = blocks, 0, 0
-        self._batch, self._task = batch, task
+        self._batch, self._task, self._count_round = batch, task, count_round
 
     def note(self, pixels: int) -> None:
         """Count a block of so many classified pixels, and say how it goes."""
         self._done += 1
         self._pixels += pixels
+        if pixels:
+            self._count_round()
         seconds = max(time.perf_counter() - self._start, 1e-9)
         left = round(seconds / self._done * (self._blocks - self._done))
         self._task.advance(

@@ -1,10 +1,10 @@
 """Keeping large buffers inside the process between the layers of a network.
 
 glibc maps every large buffer anew and unmaps it when freed, so a network on a CPU spends a third of
-its time and more in page faults for activations. While it trains or makes a map, the heap is made
-as large as asked for, or grows with the first batches, and keeps what is freed; then it is settled:
-buffers that fit into free parts of it are taken from there, and others are mapped as ever, so
-memory stays bounded.
+its time and more in page faults for activations. While it trains or makes a map, the heap keeps
+what is freed. It grows with the first batches, or is made as large as asked for; then it is
+settled: buffers that fit into free parts of it are taken from there, and others are mapped as ever,
+so memory stays bounded.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ def steady_heap(
     is glibc; elsewhere nothing changes.
 
     Args:
-        rounds: runs of the network after which the heap is as large as it needs, at least 1. From
-            then on it no longer grows for large buffers.
-        reserve: bytes to make the heap larger by, at once instead of with the first runs. What is
-            not used of it takes no memory. Other threads then never add to what is kept, so that
-            the peak of memory does not depend on who was quicker.
+        rounds: runs of the network after which the heap no longer grows for large buffers, at
+            least 1.
+        reserve: bytes that the network needs. The heap is then made larger by these after `rounds`
+            runs as ever, instead of growing with them: what the first runs leave behind for good,
+            such as prepared kernels, lies outside, and what other threads do meanwhile adds
+            nothing. So the peak of memory hardly varies. What is not used takes no memory.
         wanted: False to leave everything as it is.
 
     Yields:
@@ -57,12 +58,15 @@ def steady_heap(
     if libc is None:
         yield _nothing
         return
-    libc.malloc_trim(0)
-    libc.mallopt(_TRIM_THRESHOLD, _NEVER)
-    libc.mallopt(_MMAP_MAX, 0)
-    nursery, fence = libc.malloc(_NURSERY), libc.malloc(1)
-    libc.free(nursery)
-    done = itertools.count(1)
+    done, fences = itertools.count(1), list[int]()
+
+    def keep() -> None:
+        libc.malloc_trim(0)
+        libc.mallopt(_TRIM_THRESHOLD, _NEVER)
+        libc.mallopt(_MMAP_MAX, 0)
+        nursery = libc.malloc(_NURSERY)
+        fences.append(libc.malloc(1))
+        libc.free(nursery)
 
     def settle() -> None:
         # A free part of the heap that is large enough is always preferred to a map.
@@ -70,16 +74,20 @@ def steady_heap(
         libc.mallopt(_MMAP_MAX, _USUAL_MAPS)
 
     def count_round() -> None:
-        if next(done) == rounds and not reserve:
-            settle()
+        if next(done) != rounds:
+            return
+        if reserve:
+            keep()
+            libc.free(libc.malloc(reserve))
+        settle()
 
     try:
-        if reserve:
-            libc.free(libc.malloc(reserve))
-            settle()
+        if not reserve:
+            keep()
         yield count_round
     finally:
-        libc.free(fence)
+        for fence in fences:
+            libc.free(fence)
         for parameter, value in _USUAL.items():
             libc.mallopt(parameter, value)
         libc.malloc_trim(0)
