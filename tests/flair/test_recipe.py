@@ -52,6 +52,12 @@ def test_metadata_becomes_modulation(tmp_path):
     assert recipe.data.options["metadata"] == str(tmp_path / "meta.json")
 
 
+def test_own_classes_get_colours_unlike_their_neighbours():
+    legend = legend_of([f"kind {k}" for k in range(12)], starts_at_one=True)
+    colors = np.array([land_class.color for land_class in legend.classes], float)
+    assert np.abs(np.diff(colors, axis=0)).max(1).min() > 80
+
+
 def test_own_classes_get_their_values_by_position(tmp_path):
     classes = {7: [1, "parking"], 3: [0.5, "not parking"]}
     recipe = recipe_of(tmp_path, classes=classes, supervision_starts_at_one=False)
@@ -145,6 +151,23 @@ def test_pairs(pair, decoder, encoder):
 def test_pairs_that_are_none(pair):
     with pytest.raises(ConfigError, match="encoder_decoder"):
         split_pair(pair)
+
+
+@pytest.mark.parametrize(
+    ("source", "architecture"),
+    [("openmmlab/upernet-swin-small", "upernet"), ("nvidia/SegFormer-b0", "segformer")],
+)
+def test_networks_of_hugging_face(tmp_path, source, architecture):
+    changes = {
+        "model_framework__model_provider": "HuggingFace",
+        "model_framework__HuggingFace__org_model": source,
+    }
+    model = recipe_of(tmp_path, **changes).model
+    assert model.family == "hf"
+    assert model.options == {"architecture": architecture, "source": source}
+    changes["model_framework__HuggingFace__org_model"] = ""
+    with pytest.raises(ConfigError, match=r"org_model: is empty; name a repository"):
+        recipe_of(tmp_path, **changes)
 
 
 def test_convert_gives_a_recipe(folder):

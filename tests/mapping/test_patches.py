@@ -13,6 +13,7 @@ from covermap.errors import ConfigError, OutputError
 from covermap.grid import Window
 from covermap.mapping import patches
 from covermap.mapping.patches import PatchSettings, predict_patches, prediction_path
+from covermap.models.runtime import Runtime
 
 
 @pytest.fixture
@@ -49,8 +50,24 @@ def test_identity_gives_the_image_back(collection, tmp_path, batch, margin):
         assert np.array_equal(read(path), expected_map(pixels_of(collection, number)))
 
 
-def test_patches_larger_than_a_tile(collection, tmp_path):
-    bundle = make_identity(tile=8, margin=2)
+@pytest.mark.parametrize(("batch", "calls"), [(1, 5), (2, 3), (7, 3)])
+def test_patches_of_a_size_go_together(collection, tmp_path, monkeypatch, batch, calls):
+    sizes = []
+    predict = Runtime.predict_logits
+
+    def counted(runtime, image, context=None):
+        sizes.append(len(image))
+        return predict(runtime, image, context)
+
+    monkeypatch.setattr(Runtime, "predict_logits", counted)
+    bundle = make_identity(tile=64, margin=4)
+    predict_patches(bundle, collection, tmp_path / "out", PatchSettings(batch=batch))
+    assert sizes == [batch] * calls  # short batches are filled up
+
+
+@pytest.mark.parametrize("tile", [8, 16])  # of 16, two tiles side by side
+def test_patches_larger_than_a_tile(collection, tmp_path, tile):
+    bundle = make_identity(tile=tile, margin=2)
     paths = predict_patches(bundle, collection, tmp_path / "out", PatchSettings())
     for number, path in enumerate(paths):
         assert np.array_equal(read(path), expected_map(pixels_of(collection, number)))

@@ -157,6 +157,17 @@ class TestGeneral:
         found = [encode_general({"longitude": str(x), "latitude": str(y)}) for x, y in grid]
         assert (np.std(found, axis=0) > 0.3).sum() >= 8
 
+    def test_waves_over_a_country_a_region_and_a_valley(self):
+        """60°, 15° and 3.75° long, along both axes."""
+        found = encode_general({"longitude": "7.5", "latitude": "44"})[17:29]
+        expected = [
+            f(2 * math.pi * at / p)
+            for p in (60, 15, 3.75)
+            for at in (7.5, 44)
+            for f in (math.sin, math.cos)
+        ]
+        assert found == pytest.approx(expected, abs=1e-5)
+
     def test_the_date_line_is_no_seam(self):
         west, east = (encode_general({"longitude": x, "latitude": "-17"}) for x in ("-180", "180"))
         np.testing.assert_allclose(west, east, atol=1e-6)
