@@ -59,8 +59,9 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
     if old:
         new = [tensor.detach() for tensor in network.parameters()]
         torch._foreach_lerp_(old, new, 1 - decay)
-    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)
+    kept = list(average.buffers())
+    if kept:
+        torch._foreach_copy_(kept, list(network.buffers()))
 
 
 def mean_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
