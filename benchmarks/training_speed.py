@@ -1,6 +1,6 @@
 """Pixels per second of a whole training, and the share of its time that the device waits for data.
 
-    python benchmarks/training_speed.py                        # on a GPU, as in docs/results.md
+    python benchmarks/training_speed.py                        # needs a GPU
     python benchmarks/training_speed.py --patches 8 --patch 64 --batch 2 --steps 4 --rounds 2
 
 A set in FLAIR's form is made and trained on with FLAIR-1 recipes, through everything that

@@ -130,6 +130,21 @@ class CrashError(Exception):
     """Stands for a power cut."""
 
 
+@contextmanager
+def crash_at(epoch, position):
+    """The patch at this place cannot be made."""
+    item = TrainingPatches.item
+
+    def crash(patches, *place):
+        if place == (epoch, position):
+            raise CrashError
+        return item(patches, *place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingPatches, "item", crash)
+        yield
+
+
 def test_a_run_that_crashed_before_its_first_save_starts_again(fit, monkeypatch):
     _, whole = fit("whole")
     monkeypatch.setattr("covermap.learning.loop.Board", None)
@@ -140,20 +155,11 @@ def test_a_run_that_crashed_before_its_first_save_starts_again(fit, monkeypatch)
 
 
 @pytest.mark.parametrize("select", ["last", "best", "average"])
-def test_a_crashed_run_goes_on_as_if_nothing_had_happened(fit, monkeypatch, select):
+def test_a_crashed_run_goes_on_as_if_nothing_had_happened(fit, select):
     settings = {**FULL, "select": select, "save_minutes": ALWAYS}
     _, whole = fit("whole", **settings)
-    item = TrainingPatches.item
-
-    def crash(self, epoch, position):
-        if (epoch, position) == (2, 9):
-            raise CrashError
-        return item(self, epoch, position)
-
-    monkeypatch.setattr(TrainingPatches, "item", crash)
-    with pytest.raises(CrashError):
+    with crash_at(2, 9), pytest.raises(CrashError):
         fit("cut", **settings)
-    monkeypatch.setattr(TrainingPatches, "item", item)
     _, cut = fit("cut", **settings)
     resumed = next(event for event in cut.events() if event["event"] == "resume")
     assert resumed["batches"] == 10
@@ -249,19 +255,10 @@ def test_automatic_precision_is_settled_once(fit, monkeypatch):
 
     gains(True)
     settings = {"precision": "auto", "epochs": 2, "save_minutes": ALWAYS}
-    item = TrainingPatches.item
-
-    def crash(self, epoch, position):
-        if (epoch, position) == (1, 9):
-            raise CrashError
-        return item(self, epoch, position)
-
-    monkeypatch.setattr(TrainingPatches, "item", crash)
-    with pytest.raises(CrashError):
+    with crash_at(1, 9), pytest.raises(CrashError):
         fit(**settings)
-    monkeypatch.setattr(TrainingPatches, "item", item)
     gains(False)  # the same run on another machine
-    with pytest.raises(ConfigError, match="number format was 'bfloat16', is 'float32'"):
+    with pytest.raises(ConfigError, match="precision was 'bfloat16', is 'float32'"):
         fit(**settings)
     gains(True)
     _, run = fit(**settings)

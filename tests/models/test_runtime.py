@@ -112,6 +112,15 @@ class TestPrecision:
         monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags))
         assert module.gains_by_bfloat16(CPU) is gains
 
+    def test_float32_on_a_gpu_is_float32(self, make_bundle):
+        runtime = Runtime(make_bundle())
+        runtime.device = torch.device("cuda")  # nothing is run there
+        flags = torch.backends.cudnn
+        before = flags.enabled, flags.deterministic, flags.allow_tf32
+        with runtime._exact():
+            assert (flags.enabled, flags.deterministic, flags.allow_tf32) == (True, True, False)
+        assert (flags.enabled, flags.deterministic, flags.allow_tf32) == before
+
 
 class TestDevice:
     def test_nonsense_is_refused(self):

@@ -72,7 +72,7 @@ class SupervisedConfig:
         freeze: parts that are not trained: encoder, features (all but the classifier), and
             batchnorm (its statistics and its scale and shift).
         precision: float32, bfloat16 or float16 (the latter on GPUs only), with float32 weights;
-            auto is bfloat16 where the device gains by it. A run that is resumed keeps to it.
+            auto is bfloat16 where the device gains by it. A run does not go on in another.
         channels_last: keep images with the bands innermost; usually faster.
         deterministic: forbid GPU operations that differ from run to run.
         accelerator: cpu, gpu, or auto for the best there is.

@@ -45,7 +45,7 @@ class Plan:
         per_epoch: batches per epoch and process.
         accumulate: batches per step; divides `per_epoch`.
         world: number of processes.
-        precision: number format of the network's run.
+        precision: what the network runs in, settled.
         max_seconds: time limit, or None.
         validate_every: epochs between validations.
         save_seconds: time between saves of the state to resume from.
@@ -81,7 +81,7 @@ class Plan:
         return {
             "batches per epoch": self.per_epoch,
             "processes": self.world,
-            "number format": self.precision,
+            "precision": self.precision,
         }
 
     def share(self, batches: int, seconds: float) -> float:
