@@ -169,7 +169,7 @@ def test_a_crashed_run_goes_on_as_if_nothing_had_happened(fit, select):
         assert [e[name] for e in cut.epochs()] == [e[name] for e in whole.epochs()]
 
 
-def test_a_crash_forgets_neither_patience_nor_plateau(fit, monkeypatch):
+def test_a_crash_forgets_neither_patience_nor_plateau(fit):
     still = {"optimiser": "sgd", "learning_rate": 1e-12, "freeze": ("batchnorm",)}
     settings = {
         **still,
@@ -180,17 +180,8 @@ def test_a_crash_forgets_neither_patience_nor_plateau(fit, monkeypatch):
         "plateau_patience": 0,
         "plateau_factor": 0.5,
     }
-    item = TrainingPatches.item
-
-    def crash(self, epoch, position):
-        if (epoch, position) == (3, 0):
-            raise CrashError
-        return item(self, epoch, position)
-
-    monkeypatch.setattr(TrainingPatches, "item", crash)
-    with pytest.raises(CrashError):
+    with crash_at(3, 0), pytest.raises(CrashError):
         fit(**settings)
-    monkeypatch.setattr(TrainingPatches, "item", item)
     _, run = fit(**settings)
     factors = [event["learning_rate"] / 1e-12 for event in run.epochs()]
     assert factors == pytest.approx([1, 1, 0.5, 0.25, 0.125])
