@@ -14,6 +14,7 @@ ORDER = (
     ("tables",),
     ("encoding", "ranges", "grid", "scores"),
     ("legend", "sensors", "tiling"),
+    ("folds",),
     ("raster",),
     ("data", "synth"),
     ("models",),

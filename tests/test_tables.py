@@ -15,6 +15,7 @@ from covermap.tables import read_table, table_names
 SIZES = {
     "openearthmap": 8,
     "oem-fewshot-base": 7,
+    "oem-fewshot-train": 8,
     "oem-fewshot-val": 4,
     "oem-fewshot-test": 4,
     "flair-19": 19,
@@ -112,6 +113,9 @@ def test_voc_colors_follow_the_published_rule():
 def test_fewshot_legends_join():
     whole = load_legend("oem-fewshot-base").extend(load_legend("oem-fewshot-val").classes)
     assert whole.values == tuple(range(1, 12))
+    trained = load_legend("oem-fewshot-train")
+    assert trained.classes[1:] == load_legend("oem-fewshot-base").classes
+    assert trained.extend(load_legend("oem-fewshot-test").classes).values == tuple(range(12))
 
 
 def test_esa_worldcover_values():
