@@ -51,6 +51,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "compact": "covermap.models.compact:FAMILY",
         "hf": "covermap.models.hf:FAMILY",
         "pixel": "covermap.models.pixel:FAMILY",
+        "pspnet50": "covermap.models.pspnet50:FAMILY",
     }
 )
 """The families by name, each as `module:object` of a `Family`; imported when first used."""
