@@ -72,9 +72,12 @@ class Segmenter(nn.Module, ABC):
         spec: what `registry.build` makes this network from, complete in itself; None for a
             network made by hand.
         classifier_keys: names of the tensors that have one row per class, in `state_dict`.
+        unread: names of tensors that files of the network's library hold beside those of
+            `state_dict`, and that nothing reads; `adopt` leaves them out.
     """
 
     classifier_keys: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
 
     def __init__(
         self, *, bands: int, classes: int, stride: int, minimum: int | None = None
@@ -255,7 +258,8 @@ class Segmenter(nn.Module, ABC):
             state: tensors by the library's names.
 
         Returns:
-            The same tensors by the names of `state_dict`; unknown names stay as they are.
+            The same tensors by the names of `state_dict`, without those of `unread`; unknown names
+            stay as they are.
         """
         return dict(state)
 

@@ -25,7 +25,7 @@ from covermap.models.fusion import FUSIONS, check_fusion, make_fusion
 from covermap.models.options import parse_options
 from covermap.models.probe import LIBRARY_ERRORS, first_line, try_out
 from covermap.models.segmenter import Context, LinearSegmenter, upsample
-from covermap.models.smp_shapes import dynamic_options, find_stride, widen
+from covermap.models.smp_shapes import cut_unread, dynamic_options, find_stride, widen
 
 DECODERS: Mapping[str, str] = MappingProxyType(
     {
@@ -133,6 +133,7 @@ class SmpSegmenter(LinearSegmenter):
         )
         self.encoder, self.decoder, self.neck = parts
         self.head_kernel = head_kernel
+        self.unread = frozenset(f"encoder.{name}" for name in cut_unread(self.encoder))
         self._tokens = hasattr(self.encoder, "has_prefix_tokens")
 
     def features(self, image: Tensor, context: Context | None = None) -> Tensor:
@@ -175,8 +176,11 @@ class SmpSegmenter(LinearSegmenter):
         A k × k head becomes the classifier of unfolded features; DPT's head its neck.
         """
         parts = {name for name, _ in self.named_children()} | {"segmentation_head"}
-        if not any(name.partition(".")[0] in parts for name in state):
-            return self._adopt_encoder(state)
+        whole = any(name.partition(".")[0] in parts for name in state)
+        adopted = self._adopt_whole(state) if whole else self._adopt_encoder(state)
+        return {name: tensor for name, tensor in adopted.items() if name not in self.unread}
+
+    def _adopt_whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         renamed: dict[str, Tensor] = {}
         for name, tensor in state.items():
             new = _rename_head(name)

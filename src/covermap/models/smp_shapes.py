@@ -1,4 +1,4 @@
-"""What lets the library's networks take any number of bands, and images of many sizes."""
+"""What lets the library's networks take any number of bands and images of many sizes, lightly."""
 
 from __future__ import annotations
 
@@ -51,6 +51,29 @@ def widen(encoder: nn.Module, bands: int) -> None:
         wide = layer.weight.new_empty(layer.out_channels, bands, *layer.kernel_size)
         layer.weight = nn.Parameter(wide.normal_().mul_(spread))
         layer.in_channels = bands
+
+
+def cut_unread(encoder: Any) -> frozenset[str]:
+    """Take the blocks out of an EfficientNet whose output no decoder reads.
+
+    An encoder of fewer than five stages holds all blocks nevertheless, and runs those of one stage
+    more than it gives out. What it gives out stays the same bit by bit.
+
+    Args:
+        encoder: an encoder of the library; changed in place if it is an EfficientNet.
+
+    Returns:
+        Names of the tensors taken out, in the encoder's `state_dict`.
+    """
+    ends = getattr(encoder, "_out_indexes", None)  # last block of each stage from the second on
+    if ends is None or not hasattr(encoder, "_conv_head") or encoder._depth > len(ends):
+        return frozenset()
+    names = set(encoder.state_dict())
+    count = len(encoder._blocks)
+    encoder._blocks = encoder._blocks[: ends[encoder._depth - 2] + 1]
+    encoder._drop_connect_rate *= len(encoder._blocks) / count  # a block's own rate stays
+    del encoder._conv_head, encoder._bn1
+    return frozenset(names - set(encoder.state_dict()))
 
 
 def find_stride(decoder: str, encoder: Any) -> int:
