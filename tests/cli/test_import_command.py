@@ -78,6 +78,10 @@ def test_list(run):
         (["--as", "flair", "--arch", f"{SMALL}_unet", "--bands", "red,green"], "takes 3 bands"),
         (["--as", "flair", "--means", "1,2,x"], "expected numbers between commas"),
         (["--as", "flair", "--out", "{checkpoint}"], "is the checkpoint itself"),
+        (["--as", "diam", "--fold", "pascal5i/7"], "has the folds 0, 1, 2, 3; found 7"),
+        (["--as", "diam", "--fold", "pascal5i/0"], "holds no network of DIaM or BAM"),
+        (["--as", "oem-baseline", "--fold", "pascal5i/0"], "has no option 'fold'"),
+        (["--as", "oem-baseline"], "holds no network of the OpenEarthMap few-shot baseline"),
         ([], "--as flair"),
     ],
 )

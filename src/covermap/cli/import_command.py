@@ -22,6 +22,10 @@ EXAMPLES = """**Examples**
 `covermap import IGNF/FLAIR-INC_rgb_15cl_mitb5-unet --out model.safetensors` downloads it
 
 `covermap import old.pth --as flair --bands red,green,blue --norm scaling --legend classes.yaml`
+
+`covermap import model.best.pth --as oem-baseline`
+
+`covermap import model.pth --as diam --fold pascal5i/0`
 """
 
 
@@ -31,7 +35,7 @@ def command(
         typer.Argument(help="A checkpoint, or the name of a published model to download."),
     ] = None,
     as_name: Annotated[
-        str | None, typer.Option("--as", help="Whose checkpoint it is, such as flair.")
+        str | None, typer.Option("--as", help="Whose checkpoint it is: flair, oem-baseline, diam.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -52,6 +56,9 @@ def command(
     legend: Annotated[
         str | None, typer.Option(help="Name or file; default: by the number of classes.")
     ] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="Few-shot fold whose base classes it knows: pascal5i/0.")
+    ] = None,
     not_learned: Annotated[
         str | None,
         typer.Option("--not-learned", help="Classes that must never win; default: weight 0."),
@@ -64,7 +71,9 @@ def command(
     norm: Annotated[
         str | None, typer.Option(help="custom (default), scaling (by 255) or without.")
     ] = None,
-    gsd: Annotated[float | None, typer.Option(help="Metres per pixel; default: 0.2.")] = None,
+    gsd: Annotated[
+        float | None, typer.Option(help="Metres per pixel; else the importer's.")
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
     show: Annotated[
         bool, typer.Option("--list", help="List importers and published models.")
@@ -92,6 +101,7 @@ def command(
         "decoder": decoder,
         "config": config,
         "legend": legend,
+        "fold": fold,
         "unlearned": _words(not_learned),
         "bands": _words(bands),
         "means": _numbers(means, "--means"),

@@ -15,7 +15,7 @@ from importers.makers import SMALL, smp_network
 @pytest.fixture(autouse=True)
 def few_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search among all 76 takes minutes on a slow machine."""
-    names = ("vgg11", "resnet34", "resnet18", "mobilenet_v2", "mit_b1", "mit_b0")
+    names = ("vgg11", "resnet34", "resnet18", "mobilenet_v2", "mit_b1", "mit_b0", "efficientnet-b0")
     few = {name: library.encoders.encoders[name] for name in names}
     monkeypatch.setattr(smp_layout, "_encoders", lambda: few)
 
@@ -53,6 +53,7 @@ def test_what_is_no_architecture_teaches_the_form(text: str) -> None:
         ("DeepLabV3", "mobilenet_v2", 3),
         ("UnetPlusPlus", "mobilenet_v2", 5),
         ("PSPNet", "resnet18", 2),
+        ("PSPNet", "efficientnet-b0", 4),
     ],
 )
 @torch.no_grad()

@@ -18,8 +18,10 @@ from typing import Any, NoReturn
 from covermap.errors import ConfigError, InputError, nearest
 from covermap.models.bundle import Bundle
 from covermap.models.importers import published as publishing
+from covermap.models.importers.diam import diam
 from covermap.models.importers.flair import flair
 from covermap.models.importers.importer import Importer, ImportReport
+from covermap.models.importers.oem_baseline import oem_baseline
 from covermap.models.importers.published import Published
 
 __all__ = [
@@ -33,7 +35,9 @@ __all__ = [
     "importer_names",
 ]
 
-IMPORTERS: Mapping[str, Importer] = MappingProxyType({"flair": flair})
+IMPORTERS: Mapping[str, Importer] = MappingProxyType(
+    {"flair": flair, "oem-baseline": oem_baseline, "diam": diam}
+)
 """The importers that come with covermap, by name."""
 
 ENTRY_POINTS = "covermap.importers"

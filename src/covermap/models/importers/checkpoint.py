@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,3 +177,71 @@ def find_prefix(names: Iterable[str], roots: Iterable[str], heads: Iterable[str]
     if not headed:
         return None
     return min(headed, key=lambda prefix: (-votes[prefix], len(prefix)))
+
+
+def strip_prefix(
+    state: Mapping[str, Tensor],
+    where: str,
+    roots: Iterable[str],
+    heads: Sequence[str],
+    what: tuple[str, str],
+) -> tuple[str, dict[str, Tensor]]:
+    """Take off what the names of a network's tensors begin with; no tensor is passed over.
+
+    Args:
+        state: tensors by name, all of them of the network.
+        where: the checkpoint, for messages.
+        roots: see `find_prefix`.
+        heads: see `find_prefix`.
+        what: whose network is expected, and what names, for messages.
+
+    Returns:
+        The prefix with its last dot, and the tensors by their names without it.
+
+    Raises:
+        InputError: no such network is among them, or tensors besides it.
+    """
+    prefix = find_prefix(state, roots, heads)
+    if prefix is None:
+        raise InputError(
+            f"{where}: holds no network of {what[0]}: no name has {' or '.join(heads)} in it "
+            f"(found {shorten(list(state)) or 'nothing'}). Expected the names {what[1]}, with any "
+            "prefix."
+        )
+    others = [name for name in state if not name.startswith(prefix)]
+    if others:
+        raise InputError(
+            f"{where}: the network's tensors begin with {prefix!r}; {len(others)} others are no "
+            f"part of it: {shorten(others, 12)}. Save the network's state dict alone."
+        )
+    return prefix, {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def rename(
+    state: Mapping[str, Tensor], beginnings: Mapping[str, str], where: str
+) -> dict[str, Tensor]:
+    """Rename tensors by what their names begin with.
+
+    Args:
+        state: tensors by name.
+        beginnings: new beginnings by old ones; the first that fits counts. Names that begin with
+            none of them stay.
+        where: the checkpoint, for messages.
+
+    Returns:
+        The same tensors by their new names, in the same order.
+
+    Raises:
+        InputError: two tensors would get one name.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        old = next((beginning for beginning in beginnings if name.startswith(beginning)), "")
+        new = beginnings.get(old, "") + name.removeprefix(old)
+        if new in renamed:
+            raise InputError(
+                f"{where}: holds two tensors for {new}, of which {name} is one. Save the state "
+                "dict of one network alone."
+            )
+        renamed[new] = tensor
+    return renamed

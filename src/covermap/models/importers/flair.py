@@ -12,20 +12,26 @@ from typing import Any
 from torch import Tensor
 
 from covermap.errors import ConfigError, InputError, LegendError, nearest
-from covermap.legend import Legend, load_legend
+from covermap.legend import Legend
 from covermap.models import smp
 from covermap.models.bundle import Bundle
 from covermap.models.importers import hf_layout, smp_layout
 from covermap.models.importers.bands import flair_bands
-from covermap.models.importers.checkpoint import Checkpoint, find_prefix, read_checkpoint
-from covermap.models.importers.importer import ImportReport
+from covermap.models.importers.checkpoint import Checkpoint, read_checkpoint, strip_prefix
+from covermap.models.importers.importer import (
+    ImportReport,
+    check_legend,
+    imported_from,
+    make_report,
+)
 from covermap.models.importers.network import FoundNetwork, assemble
 from covermap.models.importers.published import Published
 from covermap.models.segmenter import Segmenter
-from covermap.models.weights import COUNTER, shorten
+from covermap.models.weights import shorten
 
 ROOTS = tuple(dict.fromkeys([*smp_layout.ROOTS, *hf_layout.ROOTS]))
 HEADS = (smp_layout.HEAD, hf_layout.HEAD)
+WHAT = ("FLAIR", "of segmentation-models-pytorch or of Hugging Face")
 
 LOSS = re.compile(r"(?:^|\.)criterion\.")
 """The loss, which is no part of the network; its `weight` holds the weights of the classes."""
@@ -35,6 +41,12 @@ METADATA = re.compile(r"(?:^|\.)enc\.enc_mlp\.([036])\.(weight|bias)$")
 
 LEGENDS = {19: "flair-19", 15: "flair-15", 13: "flair-13", 12: "flair-12"}
 """The legend of a checkpoint by its number of classes."""
+
+LEGEND_ADVICE = (
+    "The 12 or 15 in the name of a published model counts the classes that it learned; all of them "
+    "score the 19 of flair-19, and those not learned never win. Leave --legend out, or give one of "
+    "as many classes."
+)
 
 GSD = 0.2
 PATCH = 512
@@ -131,7 +143,8 @@ def flair(
         margin=MARGIN,
         provenance=_provenance(checkpoint, published, licence),
     )
-    return bundle, _report(checkpoint, parts, found, model, notes)
+    report = make_report(checkpoint, found, model, parts.prefix, tuple(parts.loss), notes)
+    return bundle, report
 
 
 def take_apart(checkpoint: Checkpoint) -> Parts:
@@ -150,20 +163,7 @@ def take_apart(checkpoint: Checkpoint) -> Parts:
             metadata[f"fusion.mlp.{match[1]}.{match[2]}"] = tensor
         elif name not in loss:
             rest[name] = tensor
-    prefix = find_prefix(rest, ROOTS, HEADS)
-    if prefix is None:
-        raise InputError(
-            f"{checkpoint.path}: holds no network of FLAIR: no name has {' or '.join(HEADS)} in it "
-            f"(found {shorten(list(rest)) or 'nothing'}). Expected the names of "
-            "segmentation-models-pytorch or of Hugging Face, with any prefix."
-        )
-    others = [name for name in rest if not name.startswith(prefix)]
-    if others:
-        raise InputError(
-            f"{checkpoint.path}: the network's tensors begin with {prefix!r}; {len(others)} others "
-            f"are no part of it: {shorten(others, 12)}. Save the network's state dict alone."
-        )
-    network = {name.removeprefix(prefix): tensor for name, tensor in rest.items()}
+    prefix, network = strip_prefix(rest, str(checkpoint.path), ROOTS, HEADS, WHAT)
     return Parts(prefix, network, loss, metadata)
 
 
@@ -226,15 +226,7 @@ def _legend(legend: str | Path | Legend | None, classes: int, where: str) -> Leg
                 "in order: --legend NAME or FILE.yaml (covermap datasets list)."
             )
         legend = LEGENDS[classes]
-    found = legend if isinstance(legend, Legend) else load_legend(legend)
-    if len(found) != classes:
-        raise LegendError(
-            f"{where}: scores {classes} classes, but the legend {found.name!r} has {len(found)}. "
-            "The 12 or 15 in the name of a published model counts the classes that it learned; all "
-            "of them score the 19 of flair-19, and those not learned never win. Leave --legend "
-            f"out, or give one of {classes} classes."
-        )
-    return found
+    return check_legend(legend, classes, where, LEGEND_ADVICE)
 
 
 def _unlearned(
@@ -285,7 +277,7 @@ def _tile(model: Segmenter, found: FoundNetwork) -> int:
 def _provenance(
     checkpoint: Checkpoint, published: Published | None, licence: str | None
 ) -> dict[str, Any]:
-    notes = f"imported from {checkpoint.path.name} (sha256 {checkpoint.sha256})"
+    notes = imported_from(checkpoint)
     if published is None:
         return {"notes": notes, "licence": licence or ""}
     return {
@@ -293,31 +285,3 @@ def _provenance(
         "licence": licence or published.licence,
         "scores": {"card": published.scores} if published.scores else {},
     }
-
-
-def _report(
-    checkpoint: Checkpoint,
-    parts: Parts,
-    found: FoundNetwork,
-    model: Segmenter,
-    notes: Sequence[str],
-) -> ImportReport:
-    own = model.state_dict()
-    absent = _counters(own) - _counters(found.state)
-    told = [*found.notes, *notes]
-    if absent:
-        told.append(f"{absent} counters of batch norms, which change no result, start at 0")
-    return ImportReport(
-        path=checkpoint.path,
-        sha256=checkpoint.sha256,
-        network=f"{model.spec}, {found.bands} bands, {found.classes} classes",
-        matched=len(own) - absent,
-        total=len(own),
-        prefix=parts.prefix,
-        left_out=(*parts.loss, *found.left_out),
-        notes=tuple(told),
-    )
-
-
-def _counters(state: Mapping[str, Tensor]) -> int:
-    return sum(name.endswith(COUNTER) for name in state)

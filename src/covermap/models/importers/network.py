@@ -13,10 +13,16 @@ from covermap.models import registry
 from covermap.models.bundle import BandNorm
 from covermap.models.probe import LIBRARY_ERRORS
 from covermap.models.segmenter import ModelSpec, Segmenter
-from covermap.models.weights import COUNTER, shorten
+from covermap.models.weights import COUNTER, Classes, shorten
 
 SHOWN = 12
 """How many names of each kind a refusal lists."""
+
+ADVICE = (
+    "Name the network that it was trained as, such as --arch resnet34_unet, or for a network of "
+    "Hugging Face the folder of its configuration (--config)."
+)
+"""What to do about a refusal where the network was sought."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +135,20 @@ def bands_by_shape(own: Mapping[str, Tensor], state: Mapping[str, Tensor], made_
 
 
 def assemble(
-    found: FoundNetwork, bands: Sequence[BandNorm], classes: Sequence[str], where: str
+    found: FoundNetwork,
+    bands: Sequence[BandNorm],
+    classes: Classes,
+    where: str,
+    advice: str = ADVICE,
 ) -> Segmenter:
     """Build the network and put all tensors into it.
 
     Args:
         found: the network and its tensors.
         bands: its bands.
-        classes: names of its classes.
+        classes: its classes by name, or their number.
         where: the checkpoint, for messages.
+        advice: what to do where tensors do not fit.
 
     Returns:
         The network, in evaluation mode.
@@ -150,12 +161,14 @@ def assemble(
     own, theirs = model.state_dict(), model.adopt(found.state)
     differences = compare(own, theirs)
     if differences:
-        raise refusal(where, str(found.spec), differences, len(own))
+        raise refusal(where, str(found.spec), differences, len(own), advice)
     model.load_state_dict({**own, **theirs}, strict=True)
     return model.eval()
 
 
-def refusal(where: str, network: str, differences: Differences, total: int) -> InputError:
+def refusal(
+    where: str, network: str, differences: Differences, total: int, advice: str = ADVICE
+) -> InputError:
     """The error for tensors that do not fit a network entirely.
 
     Args:
@@ -163,10 +176,10 @@ def refusal(where: str, network: str, differences: Differences, total: int) -> I
         network: the network in words.
         differences: where the two do not meet.
         total: number of the network's tensors.
+        advice: what to do.
     """
     matched = total - len(differences.missing) - len(differences.wrong)
     return InputError(
         f"{where}: its tensors do not fit the network {network}: {matched} of {total} match."
-        f"{differences}\nName the network that it was trained as, such as --arch resnet34_unet, or "
-        "for a network of Hugging Face the folder of its configuration (--config)."
+        f"{differences}\n{advice}"
     )

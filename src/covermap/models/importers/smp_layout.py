@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from covermap.errors import ConfigError, InputError
+from covermap.models.importers.checkpoint import rename
 from covermap.models.importers.network import (
     Differences,
     FoundNetwork,
@@ -119,7 +120,7 @@ def find_smp(
     for name in (decoder,) if decoder else DECODERS:
         options = {"decoder": name, "encoder": encoder, **(extra or {})}
         try:
-            tried = _try(state, options)
+            tried = _try(state, options, where)
         except ConfigError:
             if decoder:
                 raise
@@ -134,7 +135,7 @@ def find_smp(
 
 
 def _try(
-    state: Mapping[str, Tensor], options: dict[str, Any]
+    state: Mapping[str, Tensor], options: dict[str, Any], where: str
 ) -> tuple[FoundNetwork, Differences, int]:
     """Compare tensors with one network; the number of its tensors comes last."""
     head = _head(state)
@@ -142,7 +143,8 @@ def _try(
     options["align_corners"] = options["decoder"] not in FULL_SIZE
     spec, classes = ModelSpec("smp", options), head.shape[0]
     model = skeleton(spec, RGB_COUNT, classes)
-    present = _present_names(state, options["decoder"])
+    old_names = OLD_NAMES if options["decoder"] == "deeplabv3" else {}
+    present = rename(state, old_names, where)
     own, theirs = model.state_dict(), model.adopt(present)
     bands = bands_by_shape(own, theirs, RGB_COUNT)
     if bands != RGB_COUNT:
@@ -154,16 +156,6 @@ def _head(state: Mapping[str, Tensor]) -> Tensor:
     """The classifier's weight (K, F, k, k)."""
     heads = [name for name in state if name.startswith(f"{HEAD}.") and state[name].ndim == 4]
     return state[heads[-1]] if heads else torch.zeros(1, 1, 1, 1)
-
-
-def _present_names(state: Mapping[str, Tensor], decoder: str) -> dict[str, Tensor]:
-    if decoder != "deeplabv3":
-        return dict(state)
-    renamed = {}
-    for name, tensor in state.items():
-        old = next((part for part in OLD_NAMES if name.startswith(part)), "")
-        renamed[OLD_NAMES.get(old, "") + name.removeprefix(old)] = tensor
-    return renamed
 
 
 def _find_encoder(state: Mapping[str, Tensor], where: str) -> str:
