@@ -41,8 +41,9 @@ from covermap.legend import IGNORE
 Marginal = Literal["self", "upperbound", "image_level", "uniform"]
 TERMS = ("ce", "kl", "entropy", "distillation")
 
-CHUNK_BYTES = 1 << 21
-"""Size of the piece of support features that is worked on at a time on a CPU, about its cache."""
+CHUNK_BYTES = 1 << 20
+"""Size of the piece of support features that is worked on at a time on a CPU: half a core's cache,
+so that its second reading in a step costs nothing."""
 
 GPU_CHUNK_BYTES = 1 << 28
 """The same on other devices."""
@@ -241,14 +242,23 @@ class _SupportTerm:
         given = config.background_weight
         weights[0] = (0.01 if support.shots == 1 else 0.15) if given is None else given
         count = support.shares.sum() + config.epsilon
-        self._features, self._dtype, self._epsilon = support.features, dtype, config.epsilon
-        self._kinds = support.shares * (weights[:, None] / count)
-        open_novel = ~support.annotated if config.partial_labels else support.annotated & False
-        self._rows = torch.cat([open_novel.new_ones(len(open_novel), base), open_novel], 1)
-        self._base = base
-        size = support.features.shape[1] * self._features.element_size()
-        on_cpu = self._features.device.type == "cpu"
-        self._chunk = max(64, (CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES) // size)
+        self._base, self._epsilon = base, config.epsilon
+        # For each image 1 for the novel classes that pixels without one may be.
+        hidden = ~support.annotated if config.partial_labels else support.annotated & False
+        on_cpu = support.features.device.type == "cpu"
+        room = CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES
+        cells = max(64, room // (support.features.shape[1] * dtype.itemsize))
+        # Pieces of their own, since strides of a page cost a CPU as much as the arithmetic.
+        self._pieces = [
+            (pixels.to(dtype).contiguous(), kinds, row)
+            for image, shares, row in zip(
+                support.features,
+                support.shares * (weights[:, None] / count),
+                hidden.to(dtype),
+                strict=True,
+            )
+            for pixels, kinds in zip(image.split(cells, 1), shares.split(cells, 1), strict=True)
+        ]
 
     def gradient(self, state: _State) -> tuple[Tensor, Tensor, Tensor]:
         """Loss (T,), and its derivatives by weight (T, K, C) and bias (T, K)."""
@@ -256,36 +266,34 @@ class _SupportTerm:
         stacked = state.weight.reshape(queries * classes, channels)
         bias = state.bias.reshape(-1, 1)
         loss = stacked.new_zeros(queries)
-        by_weight = torch.zeros_like(stacked)
+        # Laid out the other way round, since this product is much quicker so on a CPU.
+        by_weight = torch.zeros_like(stacked.T)
         by_bias = torch.zeros_like(bias)
-        cells = self._features.shape[2]
-        for image, kinds, rows in zip(self._features, self._kinds, self._rows, strict=True):
-            target = rows.to(self._dtype)
-            for start in range(0, cells, self._chunk):
-                piece = slice(start, start + self._chunk)
-                pixels = image[:, piece].to(self._dtype)
-                scores = torch.addmm(bias, stacked, pixels).view(queries, classes, -1)
-                here, change = self._push(scores, kinds[:, piece], target)
-                loss += here
-                change = change.reshape(queries * classes, -1)
-                by_weight.addmm_(change, pixels.T)
-                by_bias += change.sum(1, keepdim=True)
-        return loss, by_weight.view_as(state.weight), by_bias.view_as(state.bias)
+        for pixels, kinds, hidden in self._pieces:
+            scores = torch.addmm(bias, stacked, pixels).view(queries, classes, -1)
+            here, change = self._push(scores, kinds, hidden)
+            loss += here
+            change = change.view(queries * classes, -1)
+            by_weight.addmm_(pixels, change.T)
+            by_bias += change.sum(1, keepdim=True)
+        return loss, by_weight.T.reshape(state.weight.shape), by_bias.view_as(state.bias)
 
-    def _push(self, scores: Tensor, kinds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _push(self, scores: Tensor, kinds: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (T,) and its derivative (T, K, n) for logits (T, K, n).
 
-        kinds (N + 1, n) holds a · w / n, target (K,) is 1 for the rows of a pixel without a class.
+        kinds (N + 1, n) holds a · w / n; hidden (N,) is 1 for novel classes among the rows M of a
+        pixel without a class.
         """
         p = scores.softmax(1)
-        inside = torch.cat([(target @ p)[:, None], p[:, self._base :]], 1)
-        inside_safe = inside + self._epsilon
-        loss = -(kinds * inside_safe.log()).sum((1, 2))
-        pull = kinds / inside_safe
-        level = (pull * inside).sum(1, keepdim=True)
-        wanted = target[:, None] * pull[:, :1]
-        wanted[:, self._base :] += pull[:, 1:]
-        return loss, p * (level - wanted)
+        base, novel = p[:, : self._base], p[:, self._base :]
+        free = base.sum(1) + hidden @ novel
+        safe, safe_novel = free + self._epsilon, novel + self._epsilon
+        loss = (kinds[0] * safe.log()).sum(1) + (kinds[1:] * safe_novel.log()).sum((1, 2))
+        pull, pull_novel = kinds[0] / safe, kinds[1:] / safe_novel
+        level = pull * free + (pull_novel * novel).sum(1)
+        base *= (level - pull)[:, None]
+        novel *= level[:, None] - pull_novel - hidden[:, None] * pull[:, None]
+        return -loss, p
 
 
 class _QueryTerms:

@@ -327,14 +327,14 @@ def _count_labels(labels: Tensor, base_classes: int, novel: Sequence[str]) -> Te
     if not novel or len(set(novel)) < len(novel):
         raise ConfigError(f"The novel classes are {list(novel)}; expected different names.")
     classes = base_classes + len(novel)
-    wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= classes))]
-    if wrong.numel():
-        raise InputError(
-            f"A support label holds {int(wrong[0])}; expected class indices 0 to {classes - 1} "
-            f"({base_classes} base classes, then {', '.join(novel)}) or {IGNORE}."
-        )
-    planes = [(labels == base_classes + index).sum((1, 2)) for index in range(len(novel))]
-    counts = torch.stack(planes, dim=1)
+    if labels.numel() and int(labels.min()) < 0:
+        raise _unknown_label(int(labels.min()), base_classes, novel)
+    each = torch.stack([torch.bincount(x.flatten().int(), minlength=IGNORE + 1) for x in labels])
+    used = each.sum(0).nonzero().flatten().tolist()
+    wrong = [value for value in used if classes <= value != IGNORE]
+    if wrong:
+        raise _unknown_label(wrong[0], base_classes, novel)
+    counts = each[:, base_classes:classes]
     for name, total in zip(novel, counts.sum(0).tolist(), strict=True):
         if not total:
             raise InputError(
@@ -342,3 +342,11 @@ def _count_labels(labels: Tensor, base_classes: int, novel: Sequence[str]) -> Te
                 "in which it is marked."
             )
     return counts
+
+
+def _unknown_label(value: int, base_classes: int, novel: Sequence[str]) -> InputError:
+    return InputError(
+        f"A support label holds {value}; expected class indices 0 to "
+        f"{base_classes + len(novel) - 1} ({base_classes} base classes, then {', '.join(novel)}) "
+        f"or {IGNORE}."
+    )
