@@ -263,6 +263,20 @@ def prototypes(support: Support) -> Tensor:
     return mean / (length + EPSILON)
 
 
+def linear_result(base_weight: Tensor, base_bias: Tensor, rows: Tensor) -> FewShotResult:
+    """The result of a method that puts novel rows below the base's and trains nothing.
+
+    Args:
+        base_weight: (K_b, C) float.
+        base_bias: (K_b,) float.
+        rows: (N, C) float, weights of the novel classes; their bias is 0.
+    """
+    weight = torch.cat([base_weight, rows.to(base_weight)])
+    bias = torch.cat([base_bias, base_bias.new_zeros(len(rows))])
+    nothing = weight.new_zeros(0, 1, len(weight))
+    return FewShotResult(weight[None], bias[None], weight, bias, nothing)
+
+
 def check_base(weight: Tensor, bias: Tensor, features: Tensor, background: int) -> None:
     """Refuse a base classifier that does not fit the features.
 
