@@ -26,6 +26,7 @@ from covermap.learning.few_shot import (
     Support,
     check_base,
     check_queries,
+    mine_parents,
     prepare_support,
 )
 from covermap.models.gated import gated_logits
@@ -160,12 +161,12 @@ def adapt(
     )
     weight, bias = base_weight.detach().float(), base_bias.detach().float()
     scores = weight @ support.features.float() + bias[:, None]
-    winner = scores.argmax(1).cpu().numpy()
-    pixels = _Pixels(support, winner, config)
+    winner = scores.argmax(1)
+    pixels = _Pixels(support, winner.cpu().numpy(), config)
     gates = [
         (parent, child, *pixels.fit(parent, child))
-        for child in range(len(novel_classes))
-        for parent in pixels.parents(child)
+        for child, parents in enumerate(mine_parents(support, winner, config.coverage))
+        for parent in parents
     ]
     rows = [torch.from_numpy(gate[2]) for gate in gates]
     return BcmResult(
@@ -191,13 +192,6 @@ class _Pixels:
         kind = shares.argmax(1)
         self._kind = np.where(shares.sum(1) > 0.5, kind, -1)
         self._annotated = support.annotated.cpu().numpy()
-
-    def parents(self, child: int) -> list[int]:
-        """The fewest base classes that win `coverage` of a novel class's pixels."""
-        wins = np.bincount(self._winner[self._kind == child + 1])
-        order = np.argsort(-wins, kind="stable")
-        reached = np.cumsum(wins[order]) >= self._config.coverage * wins.sum()
-        return [int(c) for c in order[: int(np.argmax(reached)) + 1]] if wins.sum() else []
 
     def fit(self, parent: int, child: int) -> tuple[Array, float]:
         """Weight (C,) and bias of the gate of a novel class on a base class."""

@@ -31,6 +31,7 @@ from covermap.learning.few_shot import (
     Support,
     check_base,
     check_queries,
+    mine_parents,
     nearest_labels,
     prepare_support,
     prototypes,
@@ -69,7 +70,7 @@ class DiamConfig:
             there, as the code of the OpenEarthMap challenge does, instead of by their own validity.
         masks: how labels come to the grid of features: nearest (as the paper's code) or area.
         mothers: base row for each novel class that its probability belongs to in the distillation;
-            empty for the background.
+            empty for the background; mined for the base class that wins most of its support.
         partial_labels: whether each support image shows only some of the novel classes: pixels
             without a label then may be any class that the image was not searched for.
         shared: whether all queries share one classifier, which then serves other images too.
@@ -85,7 +86,7 @@ class DiamConfig:
     epsilon: float = EPSILON
     oem_compat: bool = False
     masks: Masks = "nearest"
-    mothers: tuple[int, ...] = ()
+    mothers: tuple[int, ...] | Literal["mined"] = ()
     partial_labels: bool = False
     shared: bool = False
 
@@ -167,8 +168,7 @@ def adapt(
         query_labels = None if query_labels is None else _in_one(query_labels)
     first = torch.cat([base_weight.detach().to(dtype), prototypes(support)])
     first_bias = torch.cat([base_bias.detach().to(dtype), first.new_zeros(novel)])
-    _check_mothers(config.mothers, base, novel)
-    mothers = torch.tensor(config.mothers or [background] * novel, device=first.device)
+    mothers = _mothers(config, support, first[:base], first_bias[:base], background)
     state = _State(first, first_bias, len(query_features), config.update_base, base)
     pull = _SupportTerm(support, config, base, dtype)
     query = _QueryTerms(
@@ -432,9 +432,22 @@ def _in_one(array: Tensor, channels: bool = False) -> Tensor:
     return array.reshape(1, -1, array.shape[2])
 
 
-def _check_mothers(mothers: Sequence[int], base: int, novel: int) -> None:
-    if mothers and (len(mothers) != novel or not all(0 <= row < base for row in mothers)):
+def _mothers(
+    config: DiamConfig, support: Support, weight: Tensor, bias: Tensor, background: int
+) -> Tensor:
+    """(N,) int64, the base row of each novel class."""
+    base, novel = len(weight), support.annotated.shape[1]
+    if config.mothers == "mined":
+        winners = [
+            (weight @ image.to(weight) + bias[:, None]).argmax(0) for image in support.features
+        ]
+        found = mine_parents(support, torch.stack(winners), 0.5)
+        rows = [parents[0] if parents else background for parents in found]
+    else:
+        rows = list(config.mothers) or [background] * novel
+    if len(rows) != novel or not all(0 <= row < base for row in rows):
         raise ConfigError(
-            f"mothers is {tuple(mothers)}; expected one of the base rows 0 to {base - 1} for each "
+            f"mothers is {config.mothers}; expected one of the base rows 0 to {base - 1} for each "
             f"of the {novel} novel classes."
         )
+    return torch.tensor(rows, device=weight.device)

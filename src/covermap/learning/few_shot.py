@@ -263,6 +263,28 @@ def prototypes(support: Support) -> Tensor:
     return mean / (length + EPSILON)
 
 
+def mine_parents(support: Support, winner: Tensor, coverage: float) -> list[list[int]]:
+    """The base classes that each novel class comes out of: the fewest that win most of its cells.
+
+    Args:
+        support: the support.
+        winner: (S, P) int64, base class with the highest score.
+        coverage: share of a novel class's cells that they win together, above 0 to 1.
+
+    Returns:
+        Base rows of each novel class, the most frequent first; empty for a class without a cell.
+    """
+    found = []
+    for share in support.shares[:, 1:].transpose(0, 1):
+        wins = torch.zeros(int(winner.max()) + 1, dtype=torch.float64, device=winner.device)
+        wins.index_add_(0, winner.flatten(), share.flatten().double())
+        counts, order = wins.sort(descending=True, stable=True)
+        enough = counts.cumsum(0) >= coverage * counts.sum() - 1e-9
+        most = int(enough.int().argmax()) + 1
+        found.append(order[:most].tolist() if counts.sum() > 0 else [])
+    return found
+
+
 def linear_result(base_weight: Tensor, base_bias: Tensor, rows: Tensor) -> FewShotResult:
     """The result of a method that puts novel rows below the base's and trains nothing.
 

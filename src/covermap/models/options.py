@@ -28,14 +28,31 @@ def parse_options(cls: type[T], options: Mapping[str, Any], family: str) -> T:
     Raises:
         ConfigError: a key is unknown, or a value is of the wrong type or no plain JSON value.
     """
+    return parse_values(cls, options, f"the family {family!r}")
+
+
+def parse_values(cls: type[T], options: Mapping[str, Any], owner: str) -> T:
+    """Make a frozen dataclass from plain values.
+
+    Args:
+        cls: a frozen dataclass with a default for each field.
+        options: values by field name.
+        owner: whose options they are, for messages, such as `the method 'diam'`.
+
+    Returns:
+        The dataclass.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is of the wrong type or no plain JSON value.
+    """
     known = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
     for key in options:
         if key not in known:
             raise ConfigError(
-                f"The family {family!r} has no option {key!r}.{nearest(str(key), known)} "
+                f"{owner[0].upper()}{owner[1:]} has no option {key!r}.{nearest(str(key), known)} "
                 f"Its options: {', '.join(known)}."
             )
-    plain = plain_json(options, f"the options of the family {family!r}")
+    plain = plain_json(options, f"the options of {owner}")
     try:
         return TypeAdapter(cls).validate_python(plain)
     except ValidationError as error:
@@ -44,7 +61,7 @@ def parse_options(cls: type[T], options: Mapping[str, Any], family: str) -> T:
             f"{item['msg'][1:]}, found {item['input']!r}"
             for item in error.errors()
         )
-        raise ConfigError(f"Options of the family {family!r} are not valid: {wrong}.") from None
+        raise ConfigError(f"Options of {owner} are not valid: {wrong}.") from None
 
 
 def plain_json(values: Mapping[str, Any], what: str) -> dict[str, Any]:

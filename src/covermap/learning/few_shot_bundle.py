@@ -1,0 +1,353 @@
+"""From a bundle and a few labelled images to a bundle that knows more classes.
+
+Features are taken once, through the bundle's own network; a few-shot method then works on these
+alone. What comes out is one classifier for all images, so that mapping never adapts anything.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from covermap.data.sample import Sample
+from covermap.errors import BundleError, ConfigError, InputError, nearest
+from covermap.learning import bcm, diam, fine_tuning, prototypes
+from covermap.learning.bcm import BcmResult
+from covermap.learning.few_shot import FewShotResult
+from covermap.legend import IGNORE, LandClass
+from covermap.models import registry
+from covermap.models.bundle import Bundle
+from covermap.models.gated import GatedSegmenter
+from covermap.models.options import parse_values
+from covermap.models.segmenter import Context, LinearSegmenter, ModelSpec, Segmenter
+from covermap.progress import SILENT, Progress
+
+logger = logging.getLogger(__name__)
+
+BACKGROUNDS = ("background", "other", "others", "unlabelled")
+"""Names by which a class that holds everything else is known."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A few-shot method.
+
+    Attributes:
+        config: its settings, a frozen dataclass.
+        adapt: the method.
+        defaults: settings that adapting a bundle has other defaults for.
+    """
+
+    config: type
+    adapt: Callable[..., FewShotResult]
+    defaults: Mapping[str, Any]
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "diam": Method(diam.DiamConfig, diam.adapt, {"shared": True}),
+        "bcm": Method(bcm.BcmConfig, bcm.adapt, {}),
+        "prototype": Method(prototypes.PrototypeConfig, prototypes.adapt, {}),
+        "finetune": Method(fine_tuning.FineTuneConfig, fine_tuning.adapt, {}),
+    }
+)
+"""The few-shot methods by name."""
+
+
+def method_config(name: str, settings: Mapping[str, Any]) -> Any:
+    """The settings of a method.
+
+    Args:
+        name: one of `METHODS`.
+        settings: values by field name that differ from the defaults.
+
+    Returns:
+        The method's frozen dataclass.
+
+    Raises:
+        ConfigError: there is no such method or setting, or a value is not valid.
+    """
+    if name not in METHODS:
+        raise ConfigError(
+            f"There is no few-shot method {name!r}.{nearest(name, METHODS)} "
+            f"Methods: {', '.join(METHODS)}."
+        )
+    method = METHODS[name]
+    return parse_values(method.config, {**method.defaults, **settings}, f"the method {name!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Extracted:
+    """Features of images of one size.
+
+    Attributes:
+        features: (B, C, h, w) float32, on the CPU.
+        labels: (B, H, W) uint8, class index, 255 ignore, outside and invalid.
+        valid: (B, H, W) bool.
+    """
+
+    features: Tensor
+    labels: Tensor
+    valid: Tensor
+
+
+def extract(
+    bundle: Bundle,
+    samples: Sequence[Sample],
+    device: torch.device | None = None,
+    progress: Progress = SILENT,
+    task: str = "features",
+) -> Extracted:
+    """Take the features of images, each padded below and to the right to the largest of them.
+
+    Args:
+        bundle: its network is used as it is.
+        samples: images in the bundle's bands and physical units.
+        device: where to compute; the CPU by default.
+        progress: shows how many are done.
+        task: what to call it there.
+
+    Returns:
+        Features, labels (255 everywhere for images without one) and masks.
+
+    Raises:
+        InputError: there is no image.
+        BandError: an image has another number of bands.
+    """
+    if not samples:
+        raise InputError("There is no image to take features of. Give at least one.")
+    model = bundle.model
+    side = [model.fit(max(sample.shape[axis] for sample in samples)) for axis in (0, 1)]
+    features, labels, valid = [], [], []
+    device = device or torch.device("cpu")
+    model.to(device)
+    try:
+        with progress.task(task, total=len(samples)) as bar, torch.inference_mode():
+            for sample in samples:
+                pad = (0, side[1] - sample.shape[1], 0, side[0] - sample.shape[0])
+                image = F.pad(bundle.normalise(sample.image, sample.valid), pad)[None]
+                context = Context((sample.metadata,)) if model.wants_metadata else None
+                found = model.features(image.to(device), context)
+                features.append(found[0].float().cpu())
+                mask = F.pad(torch.from_numpy(sample.valid), pad)
+                label = np.full(sample.shape, IGNORE) if sample.label is None else sample.label
+                padded = F.pad(torch.from_numpy(label.astype(np.uint8)), pad, value=IGNORE)
+                labels.append(torch.where(mask, padded, IGNORE))
+                valid.append(mask)
+                bar.advance()
+    finally:
+        model.to("cpu")
+    return Extracted(torch.stack(features).clone(), torch.stack(labels), torch.stack(valid))
+
+
+def linear_part(bundle: Bundle) -> tuple[Tensor, Tensor]:
+    """The linear classifier that few-shot methods extend.
+
+    Args:
+        bundle: the bundle.
+
+    Returns:
+        weight (K, C) float32 and bias (K,) float32, copies.
+
+    Raises:
+        BundleError: its network has none.
+    """
+    found = bundle.model.linear()
+    if found is None or not isinstance(bundle.model, LinearSegmenter):
+        raise BundleError(
+            f"The classifier of this bundle ({bundle.model.spec}) is not linear in its features, "
+            "which few-shot methods need. Adapt the bundle that it was made from, with all new "
+            "classes at once."
+        )
+    return found[0].detach().clone(), found[1].detach().clone()
+
+
+def adapt_bundle(
+    bundle: Bundle,
+    support: Sequence[Sample],
+    queries: Sequence[Sample],
+    novel: Sequence[LandClass],
+    *,
+    method: str = "diam",
+    config: Any = None,
+    background: str | None = None,
+    mothers: Mapping[str, str] | None = None,
+    device: torch.device | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Bundle, FewShotResult]:
+    """Teach a bundle new classes from a few labelled images.
+
+    Args:
+        bundle: knows the base classes.
+        support: images whose labels hold base indices (all of which mean "no new class"), K_b + i
+            for new class i, 255 ignore.
+        queries: images without labels that the classifier is adapted to; the support's own where
+            there are none.
+        novel: the new classes.
+        method: one of `METHODS`.
+        config: its settings, as from `method_config`; the defaults by default.
+        background: base class that holds everything else; found by its name by default.
+        mothers: base class by new class that it comes out of, for `diam`.
+        device: where to take features; the CPU by default.
+        progress: shows what is under way.
+
+    Returns:
+        The bundle with one classifier for all its classes, and the method's result.
+
+    Raises:
+        LegendError: a new class is in the legend already.
+        BundleError: the network has no linear classifier.
+        InputError: a new class has no pixel in the support, or images do not fit.
+        ConfigError: a class that is named is unknown.
+    """
+    legend = bundle.legend.extend(novel)
+    weight, bias = linear_part(bundle)
+    config = method_config(method, {}) if config is None else config
+    if method == "diam":
+        config = _with_mothers(bundle, novel, config, mothers or {}, background)
+    elif mothers:
+        raise ConfigError(f"The method {method!r} knows no mother classes; leave them out.")
+    learned = np.flatnonzero(bundle.learned)
+    rows = torch.from_numpy(learned)
+    shown = extract(bundle, support, device, progress, "support")
+    asked = extract(bundle, queries, device, progress, "queries") if queries else shown
+    labels = _among_learned(shown.labels, len(weight), len(learned), len(novel))
+    result = METHODS[method].adapt(
+        shown.features,
+        labels,
+        asked.features,
+        weight[rows],
+        bias[rows],
+        novel_classes=[entry.name for entry in novel],
+        config=_among_rows(config, learned),
+        query_valid=asked.valid,
+        background=_position(learned, _background(bundle, background)),
+    )
+    model = _extended(bundle, result, rows, legend.names)
+    names = [*(np.array(bundle.legend.names)[learned]), *(entry.name for entry in novel)]
+    source = bundle.card.provenance
+    note = f"{method}: {', '.join(entry.name for entry in novel)} from {len(support)} tiles"
+    notes = "; ".join(text for text in (source.notes, note) if text)
+    changed = source.model_copy(update={"start": bundle.digest, "notes": notes, "scores": {}})
+    made = bundle.with_model(
+        model,
+        legend=legend.to_dict(),
+        learned=tuple(str(name) for name in names),
+        provenance=changed.model_dump(),
+    )
+    return made, result
+
+
+def _extended(
+    bundle: Bundle, result: FewShotResult, rows: Tensor, classes: Sequence[str]
+) -> Segmenter:
+    """The network with the result as its classifier."""
+    if isinstance(result, BcmResult):
+        return _gated(bundle, result, rows, classes)
+    weight, bias = linear_part(bundle)
+    base = len(rows)
+    weight[rows], bias[rows] = result.weight[0, :base].float(), result.bias[0, :base].float()
+    model = copy.deepcopy(bundle.model)
+    if not isinstance(model, LinearSegmenter):  # `linear_part` has seen to it
+        raise BundleError("The bundle's network has no linear classifier.")
+    model.replace_linear(
+        torch.cat([weight, result.weight[0, base:].float()]),
+        torch.cat([bias, result.bias[0, base:].float()]),
+    )
+    return model
+
+
+def _gated(bundle: Bundle, result: BcmResult, rows: Tensor, classes: Sequence[str]) -> Segmenter:
+    spec = bundle.card.model.spec
+    options = {
+        "base": {"family": spec.family, "options": dict(spec.options)},
+        "base_classes": len(bundle.legend),
+        "pairs": [[int(rows[parent]), child] for parent, child in result.pairs],
+        "power": result.power,
+    }
+    with torch.random.fork_rng(devices=[]):
+        model = registry.build(ModelSpec("gated", options), bundle.bands, classes)
+    if not isinstance(model, GatedSegmenter):
+        raise BundleError("The family 'gated' was replaced by another; gates need covermap's own.")
+    model.base.load_state_dict(bundle.model.state_dict())
+    model.gates.load_state_dict({"weight": result.gate_weight, "bias": result.gate_bias})
+    return model
+
+
+def _background(bundle: Bundle, name: str | None) -> int:
+    """Index of the class that holds everything else; 0 where there is none."""
+    if name is not None:
+        return bundle.legend.index(name)
+    for place, known in enumerate(bundle.legend.names):
+        if known.casefold() in BACKGROUNDS:
+            return place
+    return 0
+
+
+def _with_mothers(
+    bundle: Bundle,
+    novel: Sequence[LandClass],
+    config: diam.DiamConfig,
+    mothers: Mapping[str, str],
+    background: str | None,
+) -> diam.DiamConfig:
+    """Settings with mother classes by index; mined where there is no background to return to."""
+    names = [entry.name for entry in novel]
+    for name in mothers:
+        if name not in names:
+            raise ConfigError(
+                f"There is no new class {name!r}.{nearest(name, names)} New: {', '.join(names)}."
+            )
+    if mothers and len(mothers) < len(names):
+        missing = [name for name in names if name not in mothers]
+        raise ConfigError(
+            f"Mother classes are given for some new classes, but not for {', '.join(missing)}: "
+            "give one for each, or none."
+        )
+    if mothers:
+        rows = tuple(bundle.legend.index(mothers[name]) for name in names)
+        return replace(config, mothers=rows)
+    has_rest = background or any(n.casefold() in BACKGROUNDS for n in bundle.legend.names)
+    return config if has_rest or config.mothers else replace(config, mothers="mined")
+
+
+def _among_rows(config: Any, learned: np.ndarray[Any, Any]) -> Any:
+    """Settings whose mother classes count learned classes only."""
+    if isinstance(config, diam.DiamConfig) and not isinstance(config.mothers, str):
+        rows = tuple(_position(learned, row) for row in config.mothers)
+        return replace(config, mothers=rows)
+    return config
+
+
+def _position(learned: np.ndarray[Any, Any], index: int) -> int:
+    """Place of a class among the learned ones."""
+    found = np.flatnonzero(learned == index)
+    if not len(found):
+        raise ConfigError(
+            f"Class number {index} was never learned by this bundle, so nothing can return to it. "
+            "Name another background or mother class."
+        )
+    return int(found[0])
+
+
+def _among_learned(labels: Tensor, classes: int, learned: int, novel: int) -> Tensor:
+    """Labels whose novel classes follow the learned base classes; any base class becomes 0."""
+    table = torch.full((IGNORE + 1,), IGNORE, dtype=torch.uint8)
+    table[:classes] = 0
+    table[classes : classes + novel] = torch.arange(novel, dtype=torch.uint8) + learned
+    unknown = labels[(labels >= classes + novel) & (labels != IGNORE)]
+    if unknown.numel():
+        raise InputError(
+            f"A support label holds {int(unknown[0])}; expected class indices 0 to "
+            f"{classes + novel - 1} or {IGNORE}."
+        )
+    return table[labels.long()]
