@@ -284,13 +284,13 @@ def _gated(bundle: Bundle, result: BcmResult, rows: Tensor, classes: Sequence[st
 
 
 def _background(bundle: Bundle, name: str | None) -> int:
-    """Index of the class that holds everything else; 0 where there is none."""
+    """Index of the class that holds everything else; the first learned one where there is none."""
     if name is not None:
         return bundle.legend.index(name)
     for place, known in enumerate(bundle.legend.names):
         if known.casefold() in BACKGROUNDS:
             return place
-    return 0
+    return int(np.flatnonzero(bundle.learned)[0])
 
 
 def _with_mothers(
