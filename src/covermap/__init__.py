@@ -12,7 +12,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from covermap.api import (
+        FewShotOptions,
         TrainingRun,
+        adapt_few_shot,
         check_dataset,
         evaluate,
         evaluate_bundle,
@@ -34,12 +36,14 @@ if TYPE_CHECKING:
 _PLACES = {
     "Bundle": "covermap.models.bundle",
     "CovermapError": "covermap.errors",
+    "FewShotOptions": "covermap.api",
     "Legend": "covermap.legend",
     "MapSettings": "covermap.mapping.settings",
     "Recipe": "covermap.recipes",
     "Scene": "covermap.raster.scene",
     "Sensor": "covermap.sensors",
     "TrainingRun": "covermap.api",
+    "adapt_few_shot": "covermap.api",
     "check_dataset": "covermap.api",
     "evaluate": "covermap.api",
     "evaluate_bundle": "covermap.api",
@@ -58,6 +62,7 @@ _PLACES = {
 __all__ = [
     "Bundle",
     "CovermapError",
+    "FewShotOptions",
     "Legend",
     "MapSettings",
     "Recipe",
@@ -65,6 +70,7 @@ __all__ = [
     "Sensor",
     "TrainingRun",
     "__version__",
+    "adapt_few_shot",
     "check_dataset",
     "evaluate",
     "evaluate_bundle",

@@ -1,8 +1,10 @@
 """The functions of `import covermap`: what the commands do, for Python.
 
-`train` makes a bundle, `map_raster` and `predict` use it, `evaluate` scores what they made.
+`train` makes a bundle, `adapt_few_shot` makes another of it, `map_raster` and `predict` use it,
+`evaluate` scores what they made.
 """
 
+from covermap.api.adapting import FewShotOptions, adapt_few_shot
 from covermap.api.assessing import evaluate, evaluate_bundle, evaluate_predictions
 from covermap.api.mapping import map_raster, predict, records_of
 from covermap.api.training import TrainingRun, check_dataset, data_section, prepare, train
@@ -11,7 +13,9 @@ from covermap.models.importers import import_checkpoint
 
 __all__ = [
     "Bundle",
+    "FewShotOptions",
     "TrainingRun",
+    "adapt_few_shot",
     "check_dataset",
     "data_section",
     "evaluate",

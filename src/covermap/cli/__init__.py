@@ -11,7 +11,7 @@ from covermap import __version__
 from covermap.errors import CovermapError
 
 COMMANDS = (
-    *("demo", "train", "evaluate", "map", "predict", "import"),
+    *("demo", "train", "adapt", "evaluate", "map", "predict", "import"),
     *("describe", "recipes", "datasets", "prepare", "flair", "flair-detect"),
 )
 """Commands in the order of the help page; each is a function `command` or an app `app` in the

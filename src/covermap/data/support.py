@@ -7,7 +7,7 @@ not claim to be complete.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,14 +37,14 @@ class SupportImage:
     Attributes:
         scene: the image, reduced to the bands wanted.
         label: raster or vector file of the marks.
-        classes: name of the class by the code that marks it in a raster, or of all codes but 0
-            where the only key is None; names by names for vector files.
+        name: class that all values of a raster but 0 and 255 mean; empty for vector files, which
+            name it themselves.
         field: attribute of a vector file that names the class.
     """
 
     scene: Scene
     label: Path
-    classes: Mapping[int | None, str]
+    name: str = ""
     field: str | None = None
 
 
@@ -154,19 +154,18 @@ def _tiles(
 ) -> list[Sample]:
     legend, table = _mark_legend(image, names, base)
     rest = 0 if unmarked == "base" else IGNORE
-    vector = image.field is not None
     scene, kept = image.scene, []
     with open_label(image.label, legend, like=scene, field=image.field) as marks:
         for window in _windows(scene, side):
             label = table[marks.read(window)].astype(np.int64)
-            if vector:
+            if not image.name:  # where no shape lies
                 label[label == IGNORE] = rest
             if ((label >= base) & (label != IGNORE)).any():
                 kept.append((window, label))
     if not kept:
         raise InputError(
-            f"{image.label}: marks no pixel of {', '.join(image.classes.values())} on "
-            f"{scene.label}. Leave the image out, or mend the label."
+            f"{image.label}: marks no pixel of {image.name or 'a new class'} on {scene.label}. "
+            "Leave the image out, or mend the label."
         )
     if len(kept) > most:
         logger.info("%s: %d of %d tiles kept", scene.label, most, len(kept))
@@ -180,20 +179,13 @@ def _mark_legend(
 ) -> tuple[Legend, npt.NDArray[np.uint8]]:
     """How marks are read, and from there to the labels of the support."""
     table = np.full(256, IGNORE, np.uint8)
-    if image.field is not None:
-        table[: len(names)] = np.where(np.arange(len(names)) < base, 0, np.arange(len(names)))
-        marks = [LandClass(index, name, (index, 0, 0)) for index, name in enumerate(names)]
-        return Legend("marks", tuple(marks)), table
-    codes = {code: name for code, name in image.classes.items() if code is not None}
-    if None in image.classes:
-        codes = dict.fromkeys(range(1, IGNORE), image.classes[None])
-    free = tuple(code for code in range(IGNORE) if code not in codes)
-    marks, table[0] = [LandClass(0, "nothing", (0, 0, 0), free)], 0
-    for name in dict.fromkeys(codes.values()):
-        own = tuple(code for code, other in codes.items() if other == name)
-        table[len(marks)] = names.index(name)
-        marks.append(LandClass(len(marks), name, (len(marks), 0, 0), own))
-    return Legend("marks", tuple(marks)), table
+    if image.name:
+        table[:2] = 0, names.index(image.name)
+        mark = LandClass(1, image.name, (255, 255, 255), tuple(range(1, IGNORE)))
+        return Legend("marks", (LandClass(0, "no new class", (0, 0, 0)), mark)), table
+    table[: len(names)] = np.where(np.arange(len(names)) < base, 0, np.arange(len(names)))
+    marks = tuple(LandClass(index, name, (index, 0, 0)) for index, name in enumerate(names))
+    return Legend("marks", marks), table
 
 
 def _windows(scene: Scene, side: int) -> list[Window]:
@@ -261,7 +253,7 @@ def folder_images(root: Path, opener: Opener) -> tuple[list[SupportImage], tuple
     """
     found = class_folders(root)
     images = [
-        SupportImage(opener(image), label, {None: name})
+        SupportImage(opener(image), label, name)
         for name, pairs in found.items()
         for image, label in pairs
     ]

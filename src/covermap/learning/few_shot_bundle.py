@@ -22,7 +22,7 @@ from covermap.data.sample import Sample
 from covermap.errors import BundleError, ConfigError, InputError, nearest
 from covermap.learning import bcm, diam, fine_tuning, prototypes
 from covermap.learning.bcm import BcmResult
-from covermap.learning.few_shot import FewShotResult
+from covermap.learning.few_shot import FewShotResult, nearest_labels
 from covermap.legend import IGNORE, LandClass
 from covermap.models import registry
 from covermap.models.bundle import Bundle
@@ -171,6 +171,50 @@ def linear_part(bundle: Bundle) -> tuple[Tensor, Tensor]:
     return found[0].detach().clone(), found[1].detach().clone()
 
 
+@dataclass(frozen=True)
+class Effect:
+    """What an adaptation changed, on the grid of the features.
+
+    Attributes:
+        recall: by new class the share of its support's cells that it wins.
+        share: by new class the share of the queries' valid cells that it wins.
+        moved: share of the queries' valid cells that went from one base class to another.
+        parents: by new class the base class that it took most of its query cells from.
+    """
+
+    recall: Mapping[str, float]
+    share: Mapping[str, float]
+    moved: float
+    parents: Mapping[str, str]
+
+    def text(self) -> str:
+        """The effect in a few lines."""
+        width = max(len(name) for name in self.recall)
+        lines = [f"{'new class':<{width}}  found in support  share of queries  mostly from"]
+        for name in self.recall:
+            lines.append(
+                f"{name:<{width}}  {self.recall[name]:>16.1%}  {self.share[name]:>16.1%}  "
+                f"{self.parents.get(name, '–')}"
+            )
+        lines.append(f"queries that went from one known class to another: {self.moved:.2%}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A bundle that knows more classes.
+
+    Attributes:
+        bundle: the bundle.
+        result: what the method found; rows of learned base classes, then of the new ones.
+        effect: what changed.
+    """
+
+    bundle: Bundle
+    result: FewShotResult
+    effect: Effect
+
+
 def adapt_bundle(
     bundle: Bundle,
     support: Sequence[Sample],
@@ -183,7 +227,7 @@ def adapt_bundle(
     mothers: Mapping[str, str] | None = None,
     device: torch.device | None = None,
     progress: Progress = SILENT,
-) -> tuple[Bundle, FewShotResult]:
+) -> Adapted:
     """Teach a bundle new classes from a few labelled images.
 
     Args:
@@ -201,7 +245,7 @@ def adapt_bundle(
         progress: shows what is under way.
 
     Returns:
-        The bundle with one classifier for all its classes, and the method's result.
+        The bundle with one classifier for all its classes, the method's result, and its effect.
 
     Raises:
         LegendError: a new class is in the legend already.
@@ -244,7 +288,47 @@ def adapt_bundle(
         learned=tuple(str(name) for name in names),
         provenance=changed.model_dump(),
     )
-    return made, result
+    effect = _effect(result, shown.features, labels, asked, [entry.name for entry in novel])
+    return Adapted(made, result, _named(effect, [str(name) for name in names]))
+
+
+def _effect(
+    result: FewShotResult, shown: Tensor, labels: Tensor, asked: Extracted, novel: Sequence[str]
+) -> Effect:
+    """What a result changes; parents are numbers of base classes as text."""
+    base = len(result.initial_weight)
+    base = base if isinstance(result, BcmResult) else base - len(novel)
+    counts, hits = torch.zeros(len(novel)), torch.zeros(len(novel))
+    for image, label in zip(shown, labels, strict=True):
+        won = result.logits(image[None]).argmax(1)[0]
+        truth = nearest_labels(label[None], (won.shape[0], won.shape[1]))[0]
+        for place in range(len(novel)):
+            counts[place] += (truth == base + place).sum()
+            hits[place] += ((truth == base + place) & (won == base + place)).sum()
+    table = torch.zeros(base, base + len(novel), dtype=torch.int64)
+    weight, bias = result.initial_weight[:base], result.initial_bias[:base]
+    for image, mask in zip(asked.features, asked.valid, strict=True):
+        won = result.logits(image[None]).argmax(1)[0]
+        before = (weight @ image.flatten(1) + bias[:, None]).argmax(0).view_as(won)
+        keep = nearest_labels(mask[None], (won.shape[0], won.shape[1]))[0] > 0
+        pairs = before[keep] * table.shape[1] + won[keep]
+        table += torch.bincount(pairs, minlength=table.numel()).view_as(table)
+    total = max(1, int(table.sum()))
+    moved = int(table[:, :base].sum() - table[:, :base].diagonal().sum()) / total
+    taken = table[:, base:]
+    return Effect(
+        recall={n: float(hits[i] / counts[i].clamp_min(1)) for i, n in enumerate(novel)},
+        share={n: int(taken[:, i].sum()) / total for i, n in enumerate(novel)},
+        moved=moved,
+        parents={
+            n: str(int(taken[:, i].argmax())) for i, n in enumerate(novel) if taken[:, i].any()
+        },
+    )
+
+
+def _named(effect: Effect, names: Sequence[str]) -> Effect:
+    parents = {name: names[int(number)] for name, number in effect.parents.items()}
+    return replace(effect, parents=parents)
 
 
 def _extended(

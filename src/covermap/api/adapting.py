@@ -1,0 +1,264 @@
+"""Public functions that turn one bundle into another."""
+
+from __future__ import annotations
+
+import colorsys
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from covermap.api.shared import load_bundle
+from covermap.errors import ConfigError, InputError
+from covermap.legend import LandClass, Legend, load_legend
+from covermap.models.bundle import Bundle
+from covermap.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from covermap.data.support import SupportImage
+    from covermap.learning.few_shot_bundle import Adapted
+    from covermap.raster.scene import Scene
+
+logger = logging.getLogger(__name__)
+
+SIDE = 512
+"""Side of a tile where the bundle does not know the size of its training patches, pixels."""
+
+_HUES = 24
+
+
+@dataclass(frozen=True)
+class FewShotOptions:
+    """How a bundle is adapted to new classes.
+
+    Attributes:
+        method: one of `covermap.learning.few_shot_bundle.METHODS`.
+        settings: settings of the method that differ from its defaults.
+        background: base class that holds everything else; found by its name by default.
+        mothers: for each new class the base class that it comes out of, for `diam`.
+        side: side of the tiles that images are cut into, pixels; by default that of the bundle's
+            training patches.
+        support_tiles: greatest number of tiles per support image.
+        query_tiles: number of tiles drawn from the queries.
+        unmarked: `base` where everything that shows a new class is marked on the support, `ignore`
+            where there may be more.
+        seed: of everything random.
+        device: where to compute; see `covermap.models.runtime.resolve_device`.
+    """
+
+    method: str = "diam"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    background: str | None = None
+    mothers: Mapping[str, str] = field(default_factory=dict)
+    side: int | None = None
+    support_tiles: int = 16
+    query_tiles: int = 16
+    unmarked: Literal["base", "ignore"] = "base"
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ConfigError: one is out of its range.
+        """
+        if min(self.support_tiles, self.query_tiles, self.side or 1) < 1 or self.seed < 0:
+            raise ConfigError("side, support_tiles and query_tiles must be at least 1, seed 0.")
+        if self.unmarked not in ("base", "ignore"):
+            raise ConfigError(f"unmarked is {self.unmarked!r}; expected base or ignore.")
+
+
+def adapt_few_shot(
+    bundle: Bundle | str | Path,
+    support: str | Path,
+    *,
+    queries: str | Path | Sequence[str | Path] | None = None,
+    scene: str | Path | None = None,
+    field: str | None = None,
+    data: str | Path | None = None,
+    classes: Legend | str | Path | None = None,
+    bands: Sequence[str] | None = None,
+    nodata: float | None = None,
+    options: FewShotOptions | None = None,
+    progress: Progress = SILENT,
+) -> Adapted:
+    """Teach a bundle new classes from a few labelled images.
+
+    Args:
+        bundle: the bundle, or its file.
+        support: a folder with a folder per new class (each with `images` and `labels`); an episodes
+            file (JSON) of the OpenEarthMap challenge's form; or shapes (vector file) drawn over
+            `scene`.
+        queries: rasters or a folder of rasters to adapt to; the support itself by default.
+        scene: imagery that shapes are drawn over.
+        field: attribute of the shapes that names the class.
+        data: folder in which the images and labels of an episodes file lie.
+        classes: names, values and colours of the new classes; names come from the support, values
+            and colours are chosen where they are not given. For an episodes file it is needed.
+        bands: names of the files' bands in order, where they do not say.
+        nodata: a value that means nodata where all bands hold it.
+        options: everything else.
+        progress: shows what is under way.
+
+    Returns:
+        The new bundle, the method's result, and its effect.
+
+    Raises:
+        InputError, BandError: files are missing or unreadable, or a new class has no pixel.
+        LegendError: a new class is in the bundle's legend already.
+        BundleError: the bundle's network has no linear classifier.
+        ConfigError: options contradict each other.
+    """
+    from covermap.data import support as supporting
+    from covermap.learning.few_shot_bundle import adapt_bundle, method_config
+    from covermap.mapping.jobs import open_for
+    from covermap.models.runtime import resolve_device
+
+    options = options or FewShotOptions()
+    loaded, support = load_bundle(bundle), Path(support)
+    config = method_config(options.method, options.settings)
+    given = load_legend(classes) if isinstance(classes, str | Path) else classes
+
+    def opened(path: str | Path) -> Scene:
+        return open_for(loaded, path, bands=bands, nodata=nodata)
+
+    if support.is_dir():
+        images, names = supporting.folder_images(support, opened)
+    elif support.suffix.lower() == ".json" and data is not None:
+        images, names = _episode_images(support, Path(data), given, opened)
+    else:
+        images, names = _shapes(support, scene, field, loaded, opened)
+    supporting.refuse_known(names, loaded.legend)
+    novel = new_classes(loaded.legend, names, given)
+    side = loaded.model.fit(options.side or loaded.card.patch or SIDE)
+    tiles = supporting.cut_support(
+        images,
+        loaded.legend.names,
+        names,
+        side,
+        most=options.support_tiles,
+        seed=options.seed,
+        unmarked=options.unmarked,
+    )
+    scenes = [opened(path) for path in _rasters(queries)]
+    asked = (
+        supporting.query_tiles(scenes, side, most=options.query_tiles, seed=options.seed)
+        if scenes
+        else []
+    )
+    return adapt_bundle(
+        loaded,
+        tiles,
+        asked,
+        novel,
+        method=options.method,
+        config=config,
+        background=options.background,
+        mothers=options.mothers,
+        device=resolve_device(options.device),
+        progress=progress,
+    )
+
+
+def new_classes(
+    legend: Legend, names: Sequence[str], given: Legend | None = None
+) -> tuple[LandClass, ...]:
+    """Classes by these names, with values and colours that a legend has free.
+
+    Args:
+        legend: the base classes.
+        names: names of the new classes.
+        given: values and colours by name, for those that it holds.
+
+    Returns:
+        The classes, in the order of the names.
+
+    Raises:
+        ConfigError: all values are taken.
+    """
+    values, colors = set(legend.values), set(legend.colors)
+    found = []
+    for place, name in enumerate(names):
+        if given is not None and name.casefold() in (n.casefold() for n in given.names):
+            entry = given.classes[given.index(name)]
+        else:
+            free = [value for value in range(1, 255) if value not in values]
+            if not free:
+                raise ConfigError("All values from 1 to 254 are taken: the legend is full.")
+            hues = ((place * 7 + step) % _HUES / _HUES for step in range(_HUES))
+            shades = (tuple(round(255 * x) for x in colorsys.hsv_to_rgb(h, 0.9, 0.9)) for h in hues)
+            color = next(shade for shade in shades if shade not in colors)
+            entry = LandClass(free[0], name, (color[0], color[1], color[2]))
+        values.add(entry.value)
+        colors.add(entry.color)
+        found.append(entry)
+    return tuple(found)
+
+
+def _rasters(queries: str | Path | Sequence[str | Path] | None) -> list[str]:
+    from covermap.mapping.jobs import find_rasters
+
+    if queries is None:
+        return []
+    paths = [queries] if isinstance(queries, str | Path) else list(queries)
+    return [
+        str(found)
+        for path in paths
+        for found in (find_rasters(path) if Path(path).is_dir() else [path])
+    ]
+
+
+def _shapes(
+    path: Path, scene: str | Path | None, field: str | None, bundle: Bundle, opened: Any
+) -> tuple[list[SupportImage], tuple[str, ...]]:
+    """Support drawn as shapes over a scene."""
+    from covermap.data.support import SupportImage, marked_classes
+    from covermap.raster.vector import is_vector, read_features
+
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such folder or file; expected the support of the new classes."
+        )
+    if path.suffix.lower() == ".json" and not is_vector(path):
+        raise ConfigError(f"{path}: an episodes file; say where its images lie with `data`.")
+    if not is_vector(path):
+        raise InputError(
+            f"{path}: is no support. Expected a folder with a folder per new class, an episodes "
+            "file (.json), or shapes (such as .gpkg or .geojson) drawn over a scene."
+        )
+    if scene is None:
+        raise ConfigError(
+            f"{path}: shapes need the imagery that they are drawn over: give `scene`."
+        )
+    names = marked_classes(path, bundle.legend.names, field)
+    used = read_features(path, field).field
+    return [SupportImage(opened(scene), path, field=used)], names
+
+
+def _episode_images(
+    path: Path, data: Path, given: Legend | None, opened: Any
+) -> tuple[list[SupportImage], tuple[str, ...]]:
+    """Support that an episodes file names: its groups are the new classes, in order."""
+    from covermap.data.episodes import read_episode_file
+    from covermap.data.few_shot.finding import look_below
+    from covermap.data.support import SupportImage
+
+    groups = read_episode_file(path).support
+    if given is None or len(given) != len(groups):
+        found = "none" if given is None else f"{len(given)} ({', '.join(given.names)})"
+        raise ConfigError(
+            f"{path}: has support for {len(groups)} classes ({', '.join(groups)}) and no names for "
+            f"them. Give a legend of as many classes in this order, such as oem-fewshot-val; found "
+            f"{found}."
+        )
+    tree = look_below(data)
+    pairs = tree.pairs((name for group in groups.values() for name in group), str(path))
+    names = [n for n, group in zip(given.names, groups.values(), strict=True) for _ in group]
+    images = []
+    for name, pair in zip(names, pairs, strict=True):
+        if pair.label is None:
+            raise InputError(f"{pair.image}: has no label, so it cannot be support.")
+        images.append(SupportImage(opened(pair.image), pair.label, name))
+    return images, given.names
