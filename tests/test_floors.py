@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "covermap"
 ORDER = (
     ("errors", "progress"),
     ("tables",),
-    ("encoding", "ranges", "grid", "scores"),
+    ("encoding", "ranges", "grid", "scores", "folds"),
     ("legend", "sensors", "tiling"),
     ("folds",),
     ("raster",),

@@ -11,8 +11,8 @@ from covermap import __version__
 from covermap.errors import CovermapError
 
 COMMANDS = (
-    *("demo", "train", "adapt", "evaluate", "map", "predict", "import"),
-    *("describe", "recipes", "datasets", "prepare", "flair", "flair-detect"),
+    *("demo", "train", "adapt", "evaluate", "map", "predict", "import", "describe"),
+    *("recipes", "datasets", "prepare", "submit", "flair", "flair-detect"),
 )
 """Commands in the order of the help page; each is a function `command` or an app `app` in the
 module NAME_command."""

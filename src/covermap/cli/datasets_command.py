@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -107,7 +108,7 @@ def fetch(
         if line:
             common.say(line)
     for file in files:
-        note = "agrees with the publisher's" if file.verified else "the publisher states none"
+        note = "the publisher's hash agrees" if file.verified else "the publisher states none"
         state = "" if file.new else ", there already"
         common.say(f"{file.name}: {file.size:,} bytes{state}\n  SHA-256 {file.sha256} ({note})")
     if any(file.new for file in files):
@@ -117,28 +118,91 @@ def fetch(
 
 
 @app.command(
-    "make", epilog="**Example** `covermap datasets make flair-toy --out data/made --patches 24`"
+    "make",
+    epilog="**Examples** `covermap datasets make flair-toy --out data/made --patches 24`\n\n"
+    "`covermap datasets make oem-fewshot --out data/few --patches 24 --queries 8`",
 )
 def make(
-    name: Annotated[str, typer.Argument(help="What to make: flair-toy.")],
+    name: Annotated[str, typer.Argument(help="What to make: flair-toy or oem-fewshot.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
-    patches: Annotated[int, typer.Option(help="Number of patches.")] = 24,
-    patch: Annotated[int, typer.Option(help="Pixels per side of a patch.")] = 512,
-    domains: Annotated[int, typer.Option(help="Number of domains, 3 to 10.")] = 4,
+    patches: Annotated[
+        int | None, typer.Option(help="Number of patches (24); of oem-fewshot those to train on.")
+    ] = None,
+    patch: Annotated[
+        int | None, typer.Option(help="Pixels per side of a patch (512; oem-fewshot 256).")
+    ] = None,
+    domains: Annotated[
+        int | None, typer.Option(help="Number of domains, 3 to 10 (4), of flair-toy.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(help="Number of queries (8), of oem-fewshot.")
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Support images per novel class (5), of oem-fewshot.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which landscapes.")] = 0,
     quiet: common.Quiet = False,
 ) -> None:
     """Make a synthetic data set in the form of a published one, to try things out."""
     progress = common.start(quiet)
+    from covermap.synth.few_shot import write_oem_fewshot
     from covermap.synth.flair import write_flair
 
-    makers = {"flair-toy": write_flair}
+    makers: dict[str, Callable[..., Any]]
+    makers = {"flair-toy": write_flair, "oem-fewshot": write_oem_fewshot}
     if name not in makers:
         raise ConfigError(
             f"{name!r} cannot be made.{nearest(name, makers)} Known: {', '.join(makers)}."
         )
-    made = makers[name](
-        out, patches=patches, patch=patch, domains=domains, seed=seed, progress=progress
-    )
-    common.say(f"{len(made.images)} patches in the domains {', '.join(made.domains)}")
+    options = {"patches": patches, "patch": patch, "domains": domains}
+    options |= {"queries": queries, "shots": shots}
+    given = {key: value for key, value in options.items() if value is not None}
+    known = inspect.signature(makers[name]).parameters
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"--{key} says nothing about {name}; leave it away.")
+    made = makers[name](out, **given, seed=seed, progress=progress)
+    common.say(f"{len(made.images)} images")
     common.wrote(made.folder)
+
+
+@app.command("lists", epilog="**Example** `covermap datasets lists oem-fewshot data/oem`")
+def lists(
+    name: Annotated[str, typer.Argument(help="oem-fewshot, pascal or coco.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    shots: Annotated[int, typer.Option(help="Support images per novel class.")] = 5,
+    least: Annotated[
+        int, typer.Option(help="Pixels of its class that a support image shows at least.")
+    ] = 16384,
+    seed: Annotated[int, typer.Option(help="Which support images.")] = 0,
+    quiet: common.Quiet = False,
+) -> None:
+    """Make the lists of a few-shot data set from its folders, where none came with it."""
+    progress = common.start(quiet)
+    from covermap.data.few_shot.building import build_lists
+
+    common.existing(str(root), "data set")
+    text = build_lists(name, root, shots=shots, least=least, seed=seed, progress=progress)
+    common.say(text)
+    common.wrote(*(root / line.split(":")[0] for line in text.splitlines()))
+
+
+@app.command(
+    "coco-masks",
+    epilog="**Example** `covermap datasets coco-masks instances_val2014.json --out coco/val`",
+)
+def coco_masks(
+    annotations: Annotated[Path, typer.Argument(help="COCO's instances_….json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
+    compat: Annotated[
+        str, typer.Option(help="none: all polygons; diam: as the masks behind DIaM's figures.")
+    ] = "none",
+    quiet: common.Quiet = False,
+) -> None:
+    """Draw COCO's annotations as one PNG of class codes per image."""
+    progress = common.start(quiet)
+    from covermap.data.few_shot.coco_masks import write_coco_masks
+
+    count = write_coco_masks(annotations, out, compat, progress)  # type: ignore[arg-type]
+    common.say(f"{count} masks; images without annotations have none")
+    common.wrote(out)

@@ -8,6 +8,7 @@ under chosen `Conditions`; labels can be made coarse or wrong in known ways.
 from covermap.synth.conditions import Conditions, Swath
 from covermap.synth.degrade import coarse_labels, confuse, observed_labels, valid_mask
 from covermap.synth.demo import DemoFiles, write_demo, write_scene
+from covermap.synth.few_shot import FewShotFiles, write_oem_fewshot
 from covermap.synth.flair import FlairFiles, write_flair
 from covermap.synth.landscape import Landscape
 from covermap.synth.materials import CLASSES, S2_BANDS, Season
@@ -30,6 +31,7 @@ __all__ = [
     "Character",
     "Conditions",
     "DemoFiles",
+    "FewShotFiles",
     "FlairFiles",
     "Landscape",
     "Season",
@@ -45,5 +47,6 @@ __all__ = [
     "valid_mask",
     "write_demo",
     "write_flair",
+    "write_oem_fewshot",
     "write_scene",
 ]

@@ -74,7 +74,7 @@ def download(
     *,
     progress: Progress = SILENT,
     wait: Callable[[float], None] = time.sleep,
-) -> str:
+) -> Hashes:
     """Download a file, or go on with a download that was interrupted.
 
     Args:
@@ -84,7 +84,7 @@ def download(
         wait: pauses between tries; for tests.
 
     Returns:
-        The SHA-256 of the file, 64 hex digits.
+        The hashes of the file.
 
     Raises:
         InputError: it cannot be reached, does not exist, or is not what was expected.
@@ -112,19 +112,48 @@ def download(
                 ) from error
             wait(_WAITS[tries])
     note.unlink(missing_ok=True)
-    digest = _verified(file, part)
+    hashes = hashes_of(part)
+    if wrong := hashes.differ_from(file):
+        size = part.stat().st_size
+        part.unlink()
+        raise InputError(
+            f"{file.url}: the file that arrived ({size:,} bytes) has the {wrong}. It was removed; "
+            "try again, and if that does not help, the publisher has changed the file."
+        )
     with atomic_path(target) as temporary:
         part.replace(temporary)
-    return digest
+    return hashes
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file as 64 hex digits."""
-    digest = hashlib.sha256()
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """What a file's bytes come to.
+
+    Attributes:
+        sha256: 64 hex digits.
+        md5: 32 hex digits.
+    """
+
+    sha256: str
+    md5: str
+
+    def differ_from(self, file: RemoteFile) -> str:
+        """Say which hash is not the publisher's, or nothing."""
+        if file.sha256 not in (None, self.sha256):
+            return f"SHA-256 {self.sha256}, expected {file.sha256}"
+        if file.md5 not in (None, self.md5):
+            return f"MD5 {self.md5}, expected {file.md5}"
+        return ""
+
+
+def hashes_of(path: Path) -> Hashes:
+    """Read a file once and return its hashes."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+            sha256.update(chunk)
+            md5.update(chunk)
+    return Hashes(sha256.hexdigest(), md5.hexdigest())
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
@@ -144,19 +173,6 @@ def check_space(folder: Path, needed: int, what: str) -> None:
             f"{folder}: {what} needs {needed / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free. "
             "Free some space, or choose another disk with --out."
         )
-
-
-def _verified(file: RemoteFile, part: Path) -> str:
-    """The hash of what arrived; a wrong file is removed."""
-    digest, size = sha256_of(part), part.stat().st_size
-    if file.sha256 is not None and digest != file.sha256:
-        part.unlink()
-        raise InputError(
-            f"{file.url}: the file that arrived ({size:,} bytes) has the SHA-256 {digest}, "
-            f"expected {file.sha256}. It was removed; try again, and if that does not help, the "
-            "publisher has changed the file."
-        )
-    return digest
 
 
 def _read_state(note: Path, url: str) -> _State | None:

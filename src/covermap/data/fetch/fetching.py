@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from covermap.data.fetch.download import check_space, download, sha256_of
+from covermap.data.fetch.download import Hashes, check_space, download, hashes_of
+from covermap.data.fetch.record import ask_record
 from covermap.data.fetch.source import DataSource, RemoteFile, load_source
 from covermap.data.fetch.unpack import Limits, folder_name, is_archive, unpack
 from covermap.errors import InputError, OutputError
@@ -27,7 +28,7 @@ class Fetched:
         url: where it came from.
         size: bytes of the file as published.
         sha256: what was found, 64 hex digits.
-        verified: whether the publisher's hash is known, and agrees.
+        verified: whether a hash of the publisher's is known, SHA-256 or MD5, and agrees.
         path: the file, or the folder that it was unpacked to.
         new: whether it came in this call.
     """
@@ -68,6 +69,8 @@ def fetch(
     """
     if not isinstance(source, DataSource):
         source = load_source(source)
+    if source.record:
+        source = ask_record(source)
     out = Path(out)
     noted = _read_record(out / RECORD)
     missing = [file for file in source.files if not _in_place(file, out, noted)]
@@ -90,7 +93,7 @@ def fetch(
                 url=file.url,
                 size=int(entry["size"]),
                 sha256=str(entry["sha256"]),
-                verified=file.sha256 is not None,
+                verified=file.verifiable,
                 path=_place(file, out),
                 new=new,
             )
@@ -107,8 +110,8 @@ def _in_place(file: RemoteFile, out: Path, noted: Mapping[str, Mapping[str, str 
     entry = noted.get(file.name)
     if entry is None or not _place(file, out).exists():
         return False
-    known = file.sha256 is None or entry.get("sha256") == file.sha256
-    return entry.get("url") == file.url and known
+    hashes = Hashes(str(entry.get("sha256", "")), str(entry.get("md5", "")))
+    return entry.get("url") == file.url and not hashes.differ_from(file)
 
 
 def _fetch_one(
@@ -121,15 +124,12 @@ def _fetch_one(
             f"{place}: exists already, but was not fetched from {file.url}. Remove it, or give "
             "another folder with --out."
         )
-    digest = sha256_of(target) if arrived else download(file, target, progress=progress)
-    if file.sha256 not in (None, digest):
-        raise InputError(
-            f"{target}: has the SHA-256 {digest}, expected {file.sha256}. Remove it to fetch it "
-            "again."
-        )
+    hashes = hashes_of(target) if arrived else download(file, target, progress=progress)
+    if wrong := hashes.differ_from(file):
+        raise InputError(f"{target}: has the {wrong}. Remove it to fetch it again.")
     if is_archive(file.name) and not (arrived and place.exists()):
         unpack(target, place, limits, progress)
-    return {"url": file.url, "size": target.stat().st_size, "sha256": digest}
+    return {"url": file.url, "size": target.stat().st_size, **asdict(hashes)}
 
 
 def _read_record(path: Path) -> dict[str, dict[str, str | int]]:

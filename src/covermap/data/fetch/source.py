@@ -13,9 +13,9 @@ from covermap.errors import ConfigError, nearest
 from covermap.tables import read_table, read_table_file, table_names
 from covermap.tables.fields import check_keys
 
-_KEYS = ("name", "title", "licence", "page", "files")
-_FILE_KEYS = ("url", "name", "size", "about", "sha256")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_KEYS = ("name", "title", "licence", "page", "files", "record")
+_FILE_KEYS = ("url", "name", "size", "about", "sha256", "md5")
+_DIGITS = {"sha256": 64, "md5": 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class RemoteFile:
         size: bytes, where the publisher states them exactly.
         about: bytes, roughly, for people and for the check of free space.
         sha256: 64 hex digits, where the publisher states them.
+        md5: 32 hex digits, where the publisher states them.
     """
 
     url: str
@@ -35,6 +36,12 @@ class RemoteFile:
     size: int | None = None
     about: int | None = None
     sha256: str | None = None
+    md5: str | None = None
+
+    @property
+    def verifiable(self) -> bool:
+        """Whether the publisher states a hash."""
+        return self.sha256 is not None or self.md5 is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +50,11 @@ class DataSource:
 
     Attributes:
         name: short name, as in `load_source(name)`.
-        files: what to download.
+        files: what to download; empty where a record is to be asked.
         title: a line for people.
         licence: of the data.
         page: where the publisher states these facts.
+        record: address of a Zenodo record that lists the files, or empty; see `ask_record`.
     """
 
     name: str
@@ -54,6 +62,7 @@ class DataSource:
     title: str = ""
     licence: str = ""
     page: str = ""
+    record: str = ""
 
 
 def source_names() -> tuple[str, ...]:
@@ -66,7 +75,8 @@ def load_source(name_or_path: str | Path) -> DataSource:
 
     Args:
         name_or_path: one of `source_names()`, or a YAML file of the same form: `name`, and `files`
-            with `url` and maybe `name`, `size`, `about`, `sha256` each.
+            with `url` and maybe `name`, `size`, `about`, `sha256`, `md5` each; or instead of the
+            files `record`, the address of a Zenodo record's JSON.
 
     Returns:
         The data set's files.
@@ -86,34 +96,55 @@ def load_source(name_or_path: str | Path) -> DataSource:
 
 
 def _parse(table: Mapping[str, Any], where: str) -> DataSource:
-    check_keys(table, _KEYS, ("name", "files"), where)
-    entries = table["files"]
+    check_keys(table, _KEYS, ("name",), where)
+    if ("files" in table) == ("record" in table):
+        raise ConfigError(f"{where}: give either 'files' or 'record', the one that lists them.")
+    texts = {key: str(table.get(key) or "") for key in ("title", "licence", "page")}
+    if "record" in table:
+        record = str(table["record"])
+        _check_address(record, where)
+        return DataSource(str(table["name"]), (), **texts, record=record)
+    return DataSource(str(table["name"]), parse_files(table["files"], where), **texts)
+
+
+def parse_files(entries: object, where: str) -> tuple[RemoteFile, ...]:
+    """Check the entries of files.
+
+    Args:
+        entries: a list of mappings with `url` and maybe `name`, `size`, `about`, `sha256`, `md5`.
+        where: what to call their place in messages.
+
+    Raises:
+        ConfigError: an entry is not valid, or two files have the same name.
+    """
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{where}: 'files' must be a list with at least one file.")
     files = tuple(_parse_file(entry, f"{where}, file {i + 1}") for i, entry in enumerate(entries))
     names = [file.name for file in files]
     if len(set(names)) < len(names):
         raise ConfigError(f"{where}: two files are called the same; give one another 'name'.")
-    texts = {key: str(table.get(key) or "") for key in ("title", "licence", "page")}
-    return DataSource(str(table["name"]), files, **texts)
+    return files
 
 
 def _parse_file(entry: object, where: str) -> RemoteFile:
     fields = check_keys(entry, _FILE_KEYS, ("url",), where)
     url = str(fields["url"])
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigError(f"{where}: {url!r} is no address, expected https://… or http://….")
-    name = str(fields.get("name") or PurePosixPath(unquote(parts.path)).name)
+    _check_address(url, where)
+    name = str(fields.get("name") or PurePosixPath(unquote(urlsplit(url).path)).name)
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         raise ConfigError(f"{where}: {name!r} is no file name; give one with 'name'.")
     for key in ("size", "about"):
         value = fields.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ConfigError(f"{where}: {key!r} must be a number of bytes, not {value!r}.")
-    digest = fields.get("sha256")
-    if digest is not None and not _SHA256.fullmatch(str(digest).lower()):
-        raise ConfigError(f"{where}: 'sha256' must be 64 hex digits, not {digest!r}.")
-    return RemoteFile(
-        url, name, fields.get("size"), fields.get("about"), digest and str(digest).lower()
-    )
+    hashes = {key: str(fields[key]).lower() for key in _DIGITS if fields.get(key) is not None}
+    for key, value in hashes.items():
+        if not re.fullmatch(rf"[0-9a-f]{{{_DIGITS[key]}}}", value):
+            raise ConfigError(f"{where}: {key!r} must be {_DIGITS[key]} hex digits, not {value!r}.")
+    return RemoteFile(url, name, fields.get("size"), fields.get("about"), **hashes)
+
+
+def _check_address(url: str, where: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(f"{where}: {url!r} is no address, expected https://… or http://….")

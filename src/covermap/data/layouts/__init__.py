@@ -17,6 +17,8 @@ from covermap.data.index import PatchIndex
 from covermap.data.layouts.csv import csv
 from covermap.data.layouts.flair import flair, is_flair
 from covermap.data.layouts.folders import folders
+from covermap.data.layouts.oem_fewshot import oem_fewshot
+from covermap.data.layouts.pair_lists import pair_lists
 from covermap.data.layouts.scene import scene
 from covermap.errors import ConfigError, InputError, nearest
 
@@ -28,6 +30,8 @@ LAYOUTS: dict[str, LayoutFn] = {
     "csv": csv,
     "scene": scene,
     "flair": flair,
+    "oem-fewshot": oem_fewshot,
+    "pair-lists": pair_lists,
 }
 """The layouts that come with covermap, by name."""
 

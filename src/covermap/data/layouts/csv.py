@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from covermap.data.files import fill
 from covermap.data.index import COLUMNS, PatchIndex, PatchRecord, parse_window, read_table
-from covermap.data.layouts.files import fill
 from covermap.errors import InputError, nearest
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from covermap.data.files import some
 from covermap.data.index import PatchIndex, PatchRecord, is_remote
-from covermap.data.layouts.files import some
 from covermap.data.layouts.flair_lists import Row, find_lists, is_list, read_list, split_in
 from covermap.data.layouts.flair_metadata import find_metadata, read_metadata
 from covermap.errors import ConfigError, InputError

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from covermap.data.files import IMAGE_SUFFIXES, some
 from covermap.data.index import is_remote, read_table
-from covermap.data.layouts.files import IMAGE_SUFFIXES, some
 from covermap.errors import InputError
 
 _WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

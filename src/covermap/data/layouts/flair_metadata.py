@@ -18,7 +18,7 @@ from typing import Any
 
 from rasterio.warp import transform
 
-from covermap.data.layouts.files import some
+from covermap.data.files import some
 from covermap.errors import InputError, nearest
 
 METADATA_NAMES = (

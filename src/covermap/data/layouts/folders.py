@@ -6,14 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from covermap.data.files import (
+    IMAGE_FOLDERS,
+    IMAGE_SUFFIXES,
+    LABEL_FOLDERS,
+    VECTOR_SUFFIXES,
+    list_files,
+    some,
+)
 from covermap.data.index import PatchIndex, PatchRecord, read_table
-from covermap.data.layouts.files import IMAGE_SUFFIXES, VECTOR_SUFFIXES, list_files, some
 from covermap.errors import ConfigError, InputError
 
 _SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
 _KEYS = ("id", "name", "image", "file", "filename", "stem", "patch")
-_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "gt")
-_IMAGE_FOLDERS = ("images", "image", "img", "imgs")
 
 
 def folders(
@@ -62,12 +67,12 @@ def folders(
     parts = [
         (name, root / name)
         for name in _SPLIT_FOLDERS
-        if _choose(root / name, images, _IMAGE_FOLDERS) is not None
+        if _choose(root / name, images, IMAGE_FOLDERS) is not None
     ] or [("", root)]
     affixes = ((image_prefix, image_suffix), (label_prefix, label_suffix))
     records: list[PatchRecord] = []
     for split, folder in parts:
-        image_folder = _choose(folder, images, _IMAGE_FOLDERS) or folder / (images or "images")
+        image_folder = _choose(folder, images, IMAGE_FOLDERS) or folder / (images or "images")
         found = _by_key(image_folder, IMAGE_SUFFIXES, affixes[0], "images")
         pairs = _labels(folder, labels, affixes[1])
         missing = [key for key in found if key not in pairs]
@@ -130,7 +135,7 @@ def _by_key(
 def _labels(folder: Path, labels: str, affixes: tuple[str, str]) -> dict[str, Path]:
     if labels == "none":
         return {}
-    chosen = _choose(folder, labels, _LABEL_FOLDERS)
+    chosen = _choose(folder, labels, LABEL_FOLDERS)
     if chosen is None and not labels:
         return {}
     suffixes = (*IMAGE_SUFFIXES, *VECTOR_SUFFIXES)

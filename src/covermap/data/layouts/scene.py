@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from covermap.data.files import IMAGE_SUFFIXES, VECTOR_SUFFIXES, list_files, some
 from covermap.data.index import PatchIndex, PatchRecord, is_remote
-from covermap.data.layouts.files import IMAGE_SUFFIXES, VECTOR_SUFFIXES, list_files, some
 from covermap.errors import InputError
 
 

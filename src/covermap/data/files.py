@@ -1,4 +1,4 @@
-"""What the layouts share: finding images, and joining a table of further facts."""
+"""Finding images in folders, joining a table of further facts, and naming many files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".im
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".kml")
 """Endings of vector files that can hold labels."""
+
+IMAGE_FOLDERS = ("images", "image", "img", "imgs")
+"""Usual names of folders of images."""
+
+LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "gt")
+"""Usual names of folders of labels."""
 
 
 def list_files(folder: Path, suffixes: Iterable[str], where: str) -> list[Path]:
@@ -46,12 +52,13 @@ def list_files(folder: Path, suffixes: Iterable[str], where: str) -> list[Path]:
     return files
 
 
-def some(items: Iterable[str]) -> str:
+def some(items: Iterable[str], most: int = 5) -> str:
     """Return the first few of many names, for a message."""
     names = list(items)
     if not names:
         return "nothing"
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def fill(template: str, row: Mapping[str, str], where: str) -> str:

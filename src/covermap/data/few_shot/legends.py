@@ -1,0 +1,48 @@
+"""Legends of the folds of few-shot benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from covermap.folds import fold_classes
+from covermap.legend import Legend, load_legend
+
+
+def fold_legend(benchmark: str, fold: int) -> Legend:
+    """Return background, base and novel classes of a fold, in this order, with the labels' codes.
+
+    Args:
+        benchmark: one of `folds.BENCHMARKS`.
+        fold: the fold.
+
+    Raises:
+        ConfigError: there is no such benchmark or fold.
+    """
+    whole, (base, novel) = _whole(benchmark), fold_classes(benchmark, fold)
+    names = [whole.names[index] for index in (0, *base, *novel)]
+    return whole.subset(names, f"{benchmark}-{fold}")
+
+
+def base_legend(benchmark: str, fold: int) -> Legend:
+    """Return what is known before the novel classes of a fold come: they are background.
+
+    Base training uses it; written out by `Legend.to_dict`, it serves as `data.legend` of a recipe.
+
+    Args:
+        benchmark: one of `folds.BENCHMARKS`.
+        fold: the fold.
+
+    Returns:
+        Background, which also has the novel classes' codes, and the base classes.
+
+    Raises:
+        ConfigError: there is no such benchmark or fold.
+    """
+    whole, (base, novel) = _whole(benchmark), fold_classes(benchmark, fold)
+    codes = tuple(code for index in (0, *novel) for code in whole.classes[index].codes)
+    classes = (replace(whole.classes[0], codes=codes), *(whole.classes[i] for i in base))
+    return replace(whole, name=f"{benchmark}-{fold}-base", classes=classes)
+
+
+def _whole(benchmark: str) -> Legend:
+    return load_legend("coco" if benchmark.startswith("coco") else "pascal-voc")
