@@ -11,6 +11,7 @@ from typing import IO, Any
 from covermap.errors import InputError
 
 _CHUNK = 1 << 20
+_TAIL = 3  # longer than what a cut number leaves behind: "." or "e+"
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -66,7 +67,8 @@ class _Reader:
 
     def _more(self) -> bool:
         chunk = self._stream.read(_CHUNK)
-        self._text, self._at = self._text[self._at :] + chunk, 0
+        if chunk:
+            self._text, self._at = self._text[self._at :] + chunk, 0
         return bool(chunk)
 
     def _peek(self) -> str:
@@ -97,7 +99,7 @@ class _Reader:
                 if not self._more():
                     raise
                 continue
-            if stop == len(self._text) and self._more():
+            if len(self._text) - stop < _TAIL and self._more():
                 continue  # a number may go on in the next part
             self._at = stop
             return found
