@@ -46,7 +46,7 @@ def fold_episode(
 
     Args:
         root: folder that the paths in the list start from.
-        benchmark: one of `folds.BENCHMARKS`.
+        benchmark: one of `folds.FOLDS`.
         fold: the fold.
         shots: support images per novel class.
         run: number of the draw.

@@ -12,7 +12,7 @@ def fold_legend(benchmark: str, fold: int) -> Legend:
     """Return background, base and novel classes of a fold, in this order, with the labels' codes.
 
     Args:
-        benchmark: one of `folds.BENCHMARKS`.
+        benchmark: one of `folds.FOLDS`.
         fold: the fold.
 
     Raises:
@@ -29,7 +29,7 @@ def base_legend(benchmark: str, fold: int) -> Legend:
     Base training uses it; written out by `Legend.to_dict`, it serves as `data.legend` of a recipe.
 
     Args:
-        benchmark: one of `folds.BENCHMARKS`.
+        benchmark: one of `folds.FOLDS`.
         fold: the fold.
 
     Returns:
