@@ -16,7 +16,7 @@ from covermap.models.bundle import Bundle
 from covermap.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from covermap.data.support import SupportImage
+    from covermap.data.support import Opener, SupportImage
     from covermap.learning.few_shot_bundle import Adapted
     from covermap.raster.scene import Scene
 
@@ -111,48 +111,32 @@ def adapt_few_shot(
         BundleError: the bundle's network has no linear classifier.
         ConfigError: options contradict each other.
     """
-    from covermap.data import support as supporting
+    from covermap.data.support import cut_support, query_tiles, refuse_known
     from covermap.learning.few_shot_bundle import adapt_bundle, method_config
     from covermap.mapping.jobs import open_for
     from covermap.models.runtime import resolve_device
 
-    options = options or FewShotOptions()
-    loaded, support = load_bundle(bundle), Path(support)
+    options, loaded = options or FewShotOptions(), load_bundle(bundle)
     config = method_config(options.method, options.settings)
     given = load_legend(classes) if isinstance(classes, str | Path) else classes
 
     def opened(path: str | Path) -> Scene:
         return open_for(loaded, path, bands=bands, nodata=nodata)
 
-    if support.is_dir():
-        images, names = supporting.folder_images(support, opened)
-    elif support.suffix.lower() == ".json" and data is not None:
-        images, names = _episode_images(support, Path(data), given, opened)
-    else:
-        images, names = _shapes(support, scene, field, loaded, opened)
-    supporting.refuse_known(names, loaded.legend)
-    novel = new_classes(loaded.legend, names, given)
+    images, names = _support(Path(support), scene, field, data, given, loaded, opened)
+    refuse_known(names, loaded.legend)
     side = loaded.model.fit(options.side or loaded.card.patch or SIDE)
-    tiles = supporting.cut_support(
-        images,
-        loaded.legend.names,
-        names,
-        side,
-        most=options.support_tiles,
-        seed=options.seed,
-        unmarked=options.unmarked,
+    drawn = {"seed": options.seed, "most": options.support_tiles}
+    tiles = cut_support(
+        images, loaded.legend.names, names, side, unmarked=options.unmarked, **drawn
     )
     scenes = [opened(path) for path in _rasters(queries)]
-    asked = (
-        supporting.query_tiles(scenes, side, most=options.query_tiles, seed=options.seed)
-        if scenes
-        else []
-    )
+    asked = query_tiles(scenes, side, most=options.query_tiles, seed=options.seed) if scenes else []
     return adapt_bundle(
         loaded,
         tiles,
         asked,
-        novel,
+        new_classes(loaded.legend, names, given),
         method=options.method,
         config=config,
         background=options.background,
@@ -197,6 +181,25 @@ def new_classes(
     return tuple(found)
 
 
+def _support(
+    path: Path,
+    scene: str | Path | None,
+    field: str | None,
+    data: str | Path | None,
+    given: Legend | None,
+    bundle: Bundle,
+    opened: Opener,
+) -> tuple[list[SupportImage], tuple[str, ...]]:
+    """The support in whichever of its forms, and the names of the new classes."""
+    from covermap.data.support import folder_images
+
+    if path.is_dir():
+        return folder_images(path, opened)
+    if path.suffix.lower() == ".json" and data is not None:
+        return _episode_images(path, Path(data), given, opened)
+    return _shapes(path, scene, field, bundle, opened)
+
+
 def _rasters(queries: str | Path | Sequence[str | Path] | None) -> list[str]:
     from covermap.mapping.jobs import find_rasters
 
@@ -211,7 +214,7 @@ def _rasters(queries: str | Path | Sequence[str | Path] | None) -> list[str]:
 
 
 def _shapes(
-    path: Path, scene: str | Path | None, field: str | None, bundle: Bundle, opened: Any
+    path: Path, scene: str | Path | None, field: str | None, bundle: Bundle, opened: Opener
 ) -> tuple[list[SupportImage], tuple[str, ...]]:
     """Support drawn as shapes over a scene."""
     from covermap.data.support import SupportImage, marked_classes
@@ -238,7 +241,7 @@ def _shapes(
 
 
 def _episode_images(
-    path: Path, data: Path, given: Legend | None, opened: Any
+    path: Path, data: Path, given: Legend | None, opened: Opener
 ) -> tuple[list[SupportImage], tuple[str, ...]]:
     """Support that an episodes file names: its groups are the new classes, in order."""
     from covermap.data.episodes import read_episode_file

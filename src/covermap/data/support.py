@@ -237,7 +237,7 @@ def query_tiles(
     return [tile for _, tile in sorted(found, key=lambda entry: entry[0])]
 
 
-Opener = Callable[[Path], Scene]
+Opener = Callable[[str | Path], Scene]
 """Opens an image as the scene that a bundle wants."""
 
 

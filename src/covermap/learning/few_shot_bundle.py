@@ -15,20 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from covermap.data.sample import Sample
 from covermap.errors import BundleError, ConfigError, InputError, nearest
 from covermap.learning import bcm, diam, fine_tuning, prototypes
 from covermap.learning.bcm import BcmResult
-from covermap.learning.few_shot import FewShotResult, nearest_labels
+from covermap.learning.few_shot import FewShotResult
+from covermap.learning.few_shot_effect import Effect, measure_effect
+from covermap.learning.few_shot_features import extract
 from covermap.legend import IGNORE, LandClass
 from covermap.models import registry
 from covermap.models.bundle import Bundle
 from covermap.models.gated import GatedSegmenter
 from covermap.models.options import parse_values
-from covermap.models.segmenter import Context, LinearSegmenter, ModelSpec, Segmenter
+from covermap.models.segmenter import LinearSegmenter, ModelSpec, Segmenter
 from covermap.progress import SILENT, Progress
 
 logger = logging.getLogger(__name__)
@@ -85,70 +86,6 @@ def method_config(name: str, settings: Mapping[str, Any]) -> Any:
     return parse_values(method.config, {**method.defaults, **settings}, f"the method {name!r}")
 
 
-@dataclass(frozen=True, eq=False)
-class Extracted:
-    """Features of images of one size.
-
-    Attributes:
-        features: (B, C, h, w) float32, on the CPU.
-        labels: (B, H, W) uint8, class index, 255 ignore, outside and invalid.
-        valid: (B, H, W) bool.
-    """
-
-    features: Tensor
-    labels: Tensor
-    valid: Tensor
-
-
-def extract(
-    bundle: Bundle,
-    samples: Sequence[Sample],
-    device: torch.device | None = None,
-    progress: Progress = SILENT,
-    task: str = "features",
-) -> Extracted:
-    """Take the features of images, each padded below and to the right to the largest of them.
-
-    Args:
-        bundle: its network is used as it is.
-        samples: images in the bundle's bands and physical units.
-        device: where to compute; the CPU by default.
-        progress: shows how many are done.
-        task: what to call it there.
-
-    Returns:
-        Features, labels (255 everywhere for images without one) and masks.
-
-    Raises:
-        InputError: there is no image.
-        BandError: an image has another number of bands.
-    """
-    if not samples:
-        raise InputError("There is no image to take features of. Give at least one.")
-    model = bundle.model
-    side = [model.fit(max(sample.shape[axis] for sample in samples)) for axis in (0, 1)]
-    features, labels, valid = [], [], []
-    device = device or torch.device("cpu")
-    model.to(device)
-    try:
-        with progress.task(task, total=len(samples)) as bar, torch.inference_mode():
-            for sample in samples:
-                pad = (0, side[1] - sample.shape[1], 0, side[0] - sample.shape[0])
-                image = F.pad(bundle.normalise(sample.image, sample.valid), pad)[None]
-                context = Context((sample.metadata,)) if model.wants_metadata else None
-                found = model.features(image.to(device), context)
-                features.append(found[0].float().cpu())
-                mask = F.pad(torch.from_numpy(sample.valid), pad)
-                label = np.full(sample.shape, IGNORE) if sample.label is None else sample.label
-                padded = F.pad(torch.from_numpy(label.astype(np.uint8)), pad, value=IGNORE)
-                labels.append(torch.where(mask, padded, IGNORE))
-                valid.append(mask)
-                bar.advance()
-    finally:
-        model.to("cpu")
-    return Extracted(torch.stack(features).clone(), torch.stack(labels), torch.stack(valid))
-
-
 def linear_part(bundle: Bundle) -> tuple[Tensor, Tensor]:
     """The linear classifier that few-shot methods extend.
 
@@ -169,35 +106,6 @@ def linear_part(bundle: Bundle) -> tuple[Tensor, Tensor]:
             "classes at once."
         )
     return found[0].detach().clone(), found[1].detach().clone()
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What an adaptation changed, on the grid of the features.
-
-    Attributes:
-        recall: by new class the share of its support's cells that it wins.
-        share: by new class the share of the queries' valid cells that it wins.
-        moved: share of the queries' valid cells that went from one base class to another.
-        parents: by new class the base class that it took most of its query cells from.
-    """
-
-    recall: Mapping[str, float]
-    share: Mapping[str, float]
-    moved: float
-    parents: Mapping[str, str]
-
-    def text(self) -> str:
-        """The effect in a few lines."""
-        width = max(len(name) for name in self.recall)
-        lines = [f"{'new class':<{width}}  found in support  share of queries  mostly from"]
-        for name in self.recall:
-            lines.append(
-                f"{name:<{width}}  {self.recall[name]:>16.1%}  {self.share[name]:>16.1%}  "
-                f"{self.parents.get(name, '–')}"
-            )
-        lines.append(f"queries that went from one known class to another: {self.moved:.2%}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,58 +185,21 @@ def adapt_bundle(
         background=_position(learned, _background(bundle, background)),
     )
     model = _extended(bundle, result, rows, legend.names)
-    names = [*(np.array(bundle.legend.names)[learned]), *(entry.name for entry in novel)]
-    source = bundle.card.provenance
+    names = [bundle.legend.names[i] for i in learned] + [entry.name for entry in novel]
     note = f"{method}: {', '.join(entry.name for entry in novel)} from {len(support)} tiles"
-    notes = "; ".join(text for text in (source.notes, note) if text)
-    changed = source.model_copy(update={"start": bundle.digest, "notes": notes, "scores": {}})
     made = bundle.with_model(
-        model,
-        legend=legend.to_dict(),
-        learned=tuple(str(name) for name in names),
-        provenance=changed.model_dump(),
+        model, legend=legend.to_dict(), learned=tuple(names), provenance=_source(bundle, note)
     )
-    effect = _effect(result, shown.features, labels, asked, [entry.name for entry in novel])
-    return Adapted(made, result, _named(effect, [str(name) for name in names]))
+    effect = measure_effect(result, shown.features, labels, asked, names, len(novel))
+    return Adapted(made, result, effect)
 
 
-def _effect(
-    result: FewShotResult, shown: Tensor, labels: Tensor, asked: Extracted, novel: Sequence[str]
-) -> Effect:
-    """What a result changes; parents are numbers of base classes as text."""
-    base = len(result.initial_weight)
-    base = base if isinstance(result, BcmResult) else base - len(novel)
-    counts, hits = torch.zeros(len(novel)), torch.zeros(len(novel))
-    for image, label in zip(shown, labels, strict=True):
-        won = result.logits(image[None]).argmax(1)[0]
-        truth = nearest_labels(label[None], (won.shape[0], won.shape[1]))[0]
-        for place in range(len(novel)):
-            counts[place] += (truth == base + place).sum()
-            hits[place] += ((truth == base + place) & (won == base + place)).sum()
-    table = torch.zeros(base, base + len(novel), dtype=torch.int64)
-    weight, bias = result.initial_weight[:base], result.initial_bias[:base]
-    for image, mask in zip(asked.features, asked.valid, strict=True):
-        won = result.logits(image[None]).argmax(1)[0]
-        before = (weight @ image.flatten(1) + bias[:, None]).argmax(0).view_as(won)
-        keep = nearest_labels(mask[None], (won.shape[0], won.shape[1]))[0] > 0
-        pairs = before[keep] * table.shape[1] + won[keep]
-        table += torch.bincount(pairs, minlength=table.numel()).view_as(table)
-    total = max(1, int(table.sum()))
-    moved = int(table[:, :base].sum() - table[:, :base].diagonal().sum()) / total
-    taken = table[:, base:]
-    return Effect(
-        recall={n: float(hits[i] / counts[i].clamp_min(1)) for i, n in enumerate(novel)},
-        share={n: int(taken[:, i].sum()) / total for i, n in enumerate(novel)},
-        moved=moved,
-        parents={
-            n: str(int(taken[:, i].argmax())) for i, n in enumerate(novel) if taken[:, i].any()
-        },
-    )
-
-
-def _named(effect: Effect, names: Sequence[str]) -> Effect:
-    parents = {name: names[int(number)] for name, number in effect.parents.items()}
-    return replace(effect, parents=parents)
+def _source(bundle: Bundle, note: str) -> dict[str, Any]:
+    """Provenance of an adapted bundle: scores of the old one say nothing about it."""
+    source = bundle.card.provenance
+    notes = "; ".join(text for text in (source.notes, note) if text)
+    changes = {"start": bundle.digest, "notes": notes, "scores": {}}
+    return source.model_copy(update=changes).model_dump()
 
 
 def _extended(
