@@ -195,7 +195,12 @@ def _support(
 
     if path.is_dir():
         return folder_images(path, opened)
-    if path.suffix.lower() == ".json" and data is not None:
+    if path.suffix.lower() == ".json" and scene is None and path.exists():
+        if data is None:
+            raise ConfigError(
+                f"{path}: say where its images lie with `data` if it is an episodes file, or what "
+                "its shapes are drawn over with `scene`."
+            )
         return _episode_images(path, Path(data), given, opened)
     return _shapes(path, scene, field, bundle, opened)
 
@@ -224,8 +229,6 @@ def _shapes(
         raise InputError(
             f"{path}: no such folder or file; expected the support of the new classes."
         )
-    if path.suffix.lower() == ".json" and not is_vector(path):
-        raise ConfigError(f"{path}: an episodes file; say where its images lie with `data`.")
     if not is_vector(path):
         raise InputError(
             f"{path}: is no support. Expected a folder with a folder per new class, an episodes "

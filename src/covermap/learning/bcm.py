@@ -256,22 +256,23 @@ class _Regression:
         return np.asarray(found.coef_[0], np.float32), float(found.intercept_[0])
 
     def _choose(self, x: Array, y: npt.NDArray[Any]) -> float:
+        """The inverse penalty of the best average precision; the likelier one of equals.
+
+        Average precision looks at the order alone: where classes are far apart every penalty has
+        the best, and the strongest would answer with the more frequent class everywhere.
+        """
         from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedKFold, cross_val_score
+        from sklearn.model_selection import StratifiedKFold, cross_validate
 
         folds = min(self._config.folds, len(self._yes), len(self._no))
-        penalties = np.logspace(-5, 5, self._config.penalties)
         split = StratifiedKFold(folds, shuffle=True, random_state=self._config.seed)
+        measures = ("average_precision", "neg_log_loss")
+        found = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            scores = [
-                cross_val_score(
-                    LogisticRegression(C=c, max_iter=200),
-                    x,
-                    y,
-                    cv=split,
-                    scoring="average_precision",
-                ).mean()
-                for c in penalties
-            ]
-        return float(penalties[int(np.argmax(scores))])
+            for penalty in np.logspace(-5, 5, self._config.penalties).tolist():
+                model = LogisticRegression(C=penalty, max_iter=200)
+                scores = cross_validate(model, x, y, cv=split, scoring=measures)
+                precision, likelihood = (scores[f"test_{name}"].mean() for name in measures)
+                found.append((round(precision, 4), likelihood, penalty))
+        return float(max(found)[2])
