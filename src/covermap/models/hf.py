@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from covermap.errors import ConfigError, InputError, nearest, require
 from covermap.models.bands import RGB
 from covermap.models.family import Family, Weights
 from covermap.models.fusion import check_fusion, make_fusion
+from covermap.models.hub import hub_or_cache
 from covermap.models.options import parse_options, plain_json
 from covermap.models.probe import LIBRARY_ERRORS, first_line, try_out
 from covermap.models.segmenter import Context, LinearSegmenter
@@ -280,7 +281,8 @@ def _read_config(architecture: str, source: str, online: bool) -> dict[str, Any]
     library = require("transformers", "hf")
     local = not online or Path(source).is_dir()
     try:
-        found, _ = library.PretrainedConfig.get_config_dict(source, local_files_only=local)
+        with nullcontext() if local else hub_or_cache():
+            found, _ = library.PretrainedConfig.get_config_dict(source, local_files_only=local)
     except (OSError, ValueError) as error:
         raise _unreachable(source, "configuration", local, error) from error
     if found.get("model_type") != architecture:
@@ -304,13 +306,14 @@ def _read_state(architecture: str, source: str, config: Any) -> dict[str, Tensor
     """The tensors of a local folder or of a repository, by the library's present names."""
     local = Path(source).is_dir()
     try:
-        network, report = _network_class(architecture).from_pretrained(
-            source,
-            config=config,
-            local_files_only=local,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with nullcontext() if local else hub_or_cache():
+            network, report = _network_class(architecture).from_pretrained(
+                source,
+                config=config,
+                local_files_only=local,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreachable(source, "weights", local, error) from error
     missing = set(report["missing_keys"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,7 @@ from covermap.errors import ConfigError, InputError, nearest
 from covermap.models.bands import RGB
 from covermap.models.family import Family, Weights
 from covermap.models.fusion import FUSIONS, check_fusion, make_fusion
+from covermap.models.hub import hub_or_cache, is_cached
 from covermap.models.options import parse_options
 from covermap.models.probe import LIBRARY_ERRORS, first_line, try_out
 from covermap.models.segmenter import Context, LinearSegmenter, upsample
@@ -49,6 +51,9 @@ PYRAMID = ("unet", "unetplusplus", "manet")
 """Decoders with one width per level, which must be as many as the encoder's depth."""
 
 PYRAMID_WIDTHS = (256, 128, 64, 32, 16)
+
+FILES = ("config.json", "model.safetensors")
+"""What the library fetches for an encoder that it has a name for."""
 
 MANAGED = (
     *("self", "kwargs", "encoder_name", "encoder_depth", "encoder_weights", "in_channels"),
@@ -272,10 +277,11 @@ class SmpFamily(Family):
     def fetch(self, options: SmpOptions) -> Weights:
         """Get the pretrained weights of the encoder; see `Family.fetch`."""
         named = options.encoder in _encoder_names()
-        if named:
-            _check_pretrained_name(options)
+        here = named and is_cached(*_pretrained_source(options), *FILES)
         try:
-            whole = _library_model(options, 3, weights=options.pretrained_name if named else True)
+            with nullcontext() if here else hub_or_cache():
+                weights = options.pretrained_name if named else True
+                whole = _library_model(options, 3, weights=weights)
         except OSError as error:
             raise InputError(
                 f"Pretrained weights of the encoder {options.encoder!r} cannot be fetched "
@@ -318,15 +324,18 @@ def _check_encoder(options: SmpOptions) -> None:
         )
 
 
-def _check_pretrained_name(options: SmpOptions) -> None:
+def _pretrained_source(options: SmpOptions) -> tuple[str, str]:
+    """Repository and revision of a named encoder's pretrained weights."""
     import segmentation_models_pytorch as library
 
-    known = list(library.encoders.encoders[options.encoder]["pretrained_settings"])
+    known = library.encoders.encoders[options.encoder]["pretrained_settings"]
     if options.pretrained_name not in known:
         raise ConfigError(
             f"The encoder {options.encoder!r} has no pretrained weights "
             f"{options.pretrained_name!r}; there are: {', '.join(known) or 'none'}."
         )
+    found = known[options.pretrained_name]
+    return found["repo_id"], found["revision"]
 
 
 def _library_class(decoder: str) -> Any:

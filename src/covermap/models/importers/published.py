@@ -7,13 +7,12 @@ checksum that was published shortened is compared by its two ends.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from covermap.errors import InputError, nearest, require
+from covermap.models.hub import hub_or_cache
 from covermap.models.importers.checkpoint import file_sha256
 from covermap.models.probe import first_line
 from covermap.tables import read_table, table_names
@@ -23,9 +22,6 @@ _SHARED = ("importer", "licence", "legend", "gsd")
 _TABLE = ("name", "title", "source", "models", *_SHARED)
 _NEEDED = ("name", "file", "sensor", "encoder", "decoder", "unlearned")
 _KEYS = (*_NEEDED, "bytes", "megabytes", "sha256", "scores")
-
-_TRANSPORTS = ("httpx", "httpx2")
-"""What the hub's client speaks through, by its version; those before raise OSError alone."""
 
 NEAR = 0.02
 """How far a size that was published rounded may be off, as a share of it."""
@@ -167,24 +163,14 @@ def fetch(entry: Published) -> Path:
         InputError: the hub cannot be reached; the message says how to go on without it.
     """
     hub = require("huggingface_hub", "hf")
-    unreachable: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError)
-    unreachable += _transport_errors()
     try:
-        return Path(hub.hf_hub_download(entry.name, entry.file))
-    except unreachable as error:
+        with hub_or_cache():
+            return Path(hub.hf_hub_download(entry.name, entry.file))
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{entry.name}: cannot be fetched ({first_line(error)}). Download {entry.address} on "
             f"another machine, and: covermap import PATH --as {entry.importer} --name {entry.name}"
         ) from error
-
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """Errors of the hub's transport that it may pass on as they are."""
-    found = []
-    for name in _TRANSPORTS:
-        with suppress(ModuleNotFoundError):
-            found.append(import_module(name).HTTPError)
-    return tuple(found)
 
 
 def verify(entry: Published, path: Path) -> None:
