@@ -21,8 +21,11 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
     etag: bool = True
+    weak: bool = False
     ranges: bool = True
+    length: bool = True
 
     def url(self, name: str) -> str:
         return f"{self.address}/{name}"
@@ -36,6 +39,7 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             name, asked = self.path.lstrip("/"), self.headers.get("Range", "")
             server.asked.append((name, asked))
+            server.conditions.append(self.headers.get("If-Range", ""))
             fault = server.faults.pop(0) if server.faults else ""
             if fault.startswith("redirect "):
                 self.send_response(302)
@@ -52,6 +56,8 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
             tag = f'"{hashlib.md5(body).hexdigest()}"'
             same = self.headers.get("If-Range", tag) == tag
             start = int(asked[6:-1]) if asked and server.ranges and same else 0
+            if fault.startswith("from "):
+                start = int(fault.split()[1])
             if start and start >= len(body):
                 self.send_error(416)
                 return
@@ -59,8 +65,9 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
             if server.etag:
-                self.send_header("ETag", tag)
-            self.send_header("Content-Length", str(len(body) - start))
+                self.send_header("ETag", f"W/{tag}" if server.weak else tag)
+            if server.length:
+                self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             stop = start + int(fault.split()[1]) if fault.startswith("cut ") else len(body)
             with contextlib.suppress(ConnectionError):  # the other side had enough

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 
@@ -113,6 +115,73 @@ def test_a_shorter_file_starts_anew(server: Server, body: bytes, tmp_path: Path)
     assert (tmp_path / "a.bin").read_bytes() == b"short"
 
 
+def leave(server: Server, folder: Path, have: bytes, **known: object) -> None:
+    """What a run that was killed leaves: some bytes, and what is known of the file."""
+    (folder / ".a.bin.part").write_bytes(have)
+    note = {"url": server.url("a.bin"), "total": None, "validator": "", **known}
+    (folder / ".a.bin.json").write_text(json.dumps(note))
+
+
+def test_a_file_that_is_all_here_is_not_asked_for(
+    server: Server, body: bytes, tmp_path: Path
+) -> None:
+    leave(server, tmp_path, body, total=len(body))
+    assert get(server, tmp_path / "a.bin") == hashlib.sha256(body).hexdigest()
+    assert server.asked == []
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_bytes_of_another_address_are_not_gone_on_with(
+    server: Server, body: bytes, tmp_path: Path
+) -> None:
+    server.files["a.bin"] = body
+    leave(server, tmp_path, b"other" * 9, url="http://elsewhere/a.bin")
+    get(server, tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == body
+    assert server.ranges_asked() == [""]
+
+
+def test_an_answer_from_another_place_is_not_appended(
+    server: Server, body: bytes, tmp_path: Path
+) -> None:
+    server.files["a.bin"] = body
+    server.faults = ["cut 1000", "from 1500"]
+    get(server, tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == body
+    assert server.ranges_asked() == ["", "bytes=1000-", ""]
+
+
+def test_a_weak_tag_promises_nothing(server: Server, body: bytes, tmp_path: Path) -> None:
+    """RFC 9110, 13.1.5: it must not stand in If-Range; this server would send all again."""
+    server.files["a.bin"], server.weak = body, True
+    server.faults = ["cut 1000"]
+    bar = Bar()
+    get(server, tmp_path / "a.bin", progress=bar)
+    assert (tmp_path / "a.bin").read_bytes() == body
+    assert bar.total == [3, 3]
+    assert server.conditions == ["", ""]
+
+
+def test_room_is_needed_for_the_rest_only(
+    server: Server, body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["a.bin"] = body
+    leave(server, tmp_path, body[:2_000_000])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=300_000))
+    get(server, tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == body
+
+
+def test_the_size_is_compared_where_the_server_does_not_tell_it(
+    server: Server, body: bytes, tmp_path: Path
+) -> None:
+    server.files["a.bin"], server.length = body, False
+    with pytest.raises(InputError, match="offers 2,300,000 bytes, expected 2,300,001"):
+        get(server, tmp_path / "a.bin", size=len(body) + 1)
+    assert not (tmp_path / "a.bin").exists()
+
+
 def test_servers_without_ranges_send_all_again(server: Server, body: bytes, tmp_path: Path) -> None:
     server.files["a.bin"], server.ranges = body, False
     server.faults = ["cut 1000"]
@@ -162,3 +231,15 @@ def test_redirects_are_followed_to_the_web_only(
     with pytest.raises(InputError):
         get(server, tmp_path / "c.bin")
     assert not (tmp_path / "c.bin").exists()
+
+
+def test_redirects_never_leave_encryption() -> None:
+    def follow(old: str, new: str) -> Request | None:
+        return module._Redirects().redirect_request(Request(old), None, 302, "", {}, new)
+
+    with pytest.raises(InputError, match="leads on to http://b/x, which is not encrypted"):
+        follow("https://a/x", "http://b/x")
+    for old, new in (("https://a/x", "https://b/x"), ("http://a/x", "https://b/x")):
+        request = follow(old, new)
+        assert request is not None
+        assert request.full_url == new

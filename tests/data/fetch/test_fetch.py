@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from covermap.data.fetch import DataSource, RemoteFile, fetch, load_source, source_names
+from covermap.data.fetch import (
+    DataSource,
+    RemoteFile,
+    download,
+    fetch,
+    load_source,
+    source_names,
+)
 from covermap.errors import ConfigError, InputError, OutputError
 
 from .conftest import Server
@@ -39,7 +48,10 @@ def test_known_sources_are_complete() -> None:
         ([{"url": "https://x/a.zip", "sha265": "0"}], "unknown key 'sha265'.*'sha256'"),
         ([{"url": "https://x/a.zip", "sha256": "e7be9248"}], "64 hex digits"),
         ([{"url": "https://x/a.zip", "size": "7 GB"}], "number of bytes, not '7 GB'"),
+        ([{"url": "https:///a.zip"}], "is no address"),
+        ([{"url": "https://x/a.zip", "about": True}], "number of bytes, not True"),
         ([{"url": "https://x/"}], "give one with 'name'"),
+        ([{"url": "https://x/.bashrc"}], "is no file name"),
         ([{"url": "https://x/a.zip", "name": "../a.zip"}], "is no file name"),
         ([{"url": "https://x/a.zip"}, {"url": "https://y/a.zip"}], "called the same"),
     ],
@@ -49,6 +61,14 @@ def test_tables_of_ones_own_are_checked(tmp_path: Path, files: list, message: st
     path.write_text(yaml.safe_dump({"name": "mine", "files": files}))
     with pytest.raises(ConfigError, match=message):
         load_source(path)
+
+
+def test_names_and_hashes_are_read_as_they_are_published(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    entry = {"url": "https://x/toy%20set.zip?download=1", "sha256": "AB" * 32}
+    path.write_text(yaml.safe_dump({"name": "mine", "files": [entry]}))
+    (file,) = load_source(path).files
+    assert (file.name, file.sha256) == ("toy set.zip", "ab" * 32)
 
 
 def test_unknown_sources_get_a_hint() -> None:
@@ -103,6 +123,50 @@ def test_what_is_missing_is_fetched_again(
     fetch(source, out)
     assert [name for name, _ in server.asked] == ["facts.json"]
     assert not (out / "tree.zip").exists()
+
+
+def test_what_was_fetched_from_elsewhere_is_not_taken_for_it(
+    server: Server, source: DataSource, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    fetch(source, out)
+    tree, facts = source.files
+    server.asked = []
+    plain = replace(facts, sha256=None)
+    fetch(replace(source, files=(tree, plain)), out)
+    for files in (
+        (replace(tree, url=server.url("tree.zip?v=2")), facts),
+        (tree, replace(plain, url=server.url("facts.json?v=2"))),
+    ):
+        with pytest.raises(OutputError, match=r"exists already, but was not fetched from .*v=2"):
+            fetch(replace(source, files=files), out)
+    elsewhere = replace(
+        facts, url=server.url("facts.json?v=2")
+    )  # its hash says that it is the same
+    fetch(replace(source, files=(tree, elsewhere)), out)
+    assert server.asked == []
+    assert (out / "tree").is_dir()
+
+
+def test_a_hash_that_became_known_is_compared(
+    server: Server, source: DataSource, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    plain = replace(source.files[1], sha256=None)
+    fetch(replace(source, files=(plain,)), out)
+    with pytest.raises(InputError, match=r"expected 0000.*Remove it to fetch it again"):
+        fetch(replace(source, files=(replace(plain, sha256="0" * 64),)), out)
+
+
+def test_room_is_made_sure_of_before_anything_is_asked(
+    server: Server, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = tuple(replace(file, size=None, about=600_000) for file in source.files)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=1_199_999))
+    with pytest.raises(OutputError, match="downloading mine needs"):
+        fetch(replace(source, files=files), tmp_path / "out")
+    assert server.asked == []
 
 
 def test_folders_of_the_user_stay(server: Server, source: DataSource, tmp_path: Path) -> None:

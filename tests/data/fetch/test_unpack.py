@@ -67,6 +67,8 @@ def test_other_contents_are_put_in_a_folder(tmp_path: Path) -> None:
     assert contents(tmp_path / "a") == {"one.json": b"1", "two/x": b"2"}
     with pytest.raises(OutputError, match="exists already"):
         unpack(archive, tmp_path / "a")
+    named = make_zip(tmp_path / "b.zip", {"b/x": b"1", "readme": b"2"})  # not all in one folder
+    assert contents(unpack(named, tmp_path / "b")) == {"b/x": b"1", "readme": b"2"}
     unpack(make_zip(tmp_path / "empty.zip", {}), tmp_path / "empty")
     assert contents(tmp_path / "empty") == {}
 
@@ -100,10 +102,28 @@ def test_links_and_devices_are_refused(tmp_path: Path) -> None:
         refused(tmp_path, make_tar(tmp_path / "b.tar", [(info, b"")]), "a link or device")
 
 
+def test_encrypted_entries_are_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"secret": b"x"})
+    data = bytearray(archive.read_bytes())
+    for signature, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # both of its headers
+        data[data.index(signature) + place] |= 1
+    archive.write_bytes(data)
+    refused(tmp_path, archive, "'secret' is encrypted")
+
+
+def test_an_entry_shorter_than_it_says_is_damaged(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"a": b"12345"})
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\1\2") + 24] += 1  # its size in the table of contents
+    archive.write_bytes(data)
+    refused(tmp_path, archive, "damaged")
+
+
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = make_zip(tmp_path / "a.zip", {f"f{i}": b"0" * 1000 for i in range(20)})
     refused(tmp_path, archive, "holds 20 entries, at most 19", Limits(files=19))
     refused(tmp_path, archive, "unpack to 20,000; at most 19,999 bytes", Limits(size=19_999))
+    assert len(contents(unpack(archive, tmp_path / "just", Limits(files=20, size=20_000)))) == 20
     monkeypatch.setattr(module, "_HARMLESS", 30_000)
     zeros = {"zeros": bytes(1_000_000)}
     bomb = make_zip(tmp_path / "bomb.zip", zeros, packing=zipfile.ZIP_DEFLATED)

@@ -228,6 +228,7 @@ def test_legends_by_number_of_classes(tmp_path: Path, legend: Legend) -> None:
         ({"names": ["red", "green", "blue"]}, BandError, "takes 5 bands, but 3 are named"),
         ({"names": ["red", "green", "blue", "nir", "swir"]}, BandError, "'swir' is none of FLAIR"),
         ({"means": [1.0], "stds": [1.0]}, ConfigError, "1 means and 1 stds for 5 bands"),
+        ({"means": [1.0] * 5, "stds": [1.0]}, ConfigError, "5 means and 1 stds for 5 bands"),
         ({"means": [1.0] * 5}, ConfigError, "give both, or neither"),
         ({"means": [1.0] * 5, "stds": [0.0] * 5}, ConfigError, "must be above 0"),
         ({"norm": "scalling"}, ConfigError, "Did you mean 'scaling'"),

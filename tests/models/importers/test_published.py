@@ -128,6 +128,8 @@ def test_a_local_file_is_known_by_its_file_name(little: tuple[Published, Path]) 
         import_checkpoint(moved)
     with pytest.raises(ConfigError, match="not as 'whu'"):
         import_checkpoint(moved, "whu", name=entry.name)
+    with pytest.raises(InputError, match="no such file"):  # a file was meant: nothing is fetched
+        import_checkpoint(path, name=entry.name)
 
 
 @pytest.mark.usefixtures("no_network")
@@ -238,6 +240,8 @@ def test_a_misspelt_name_or_importer_teaches(tmp_path: Path) -> None:
     path = save({}, tmp_path / "a.pth")
     with pytest.raises(ConfigError, match=r"no importer 'fliar'\. Did you mean 'flair'"):
         import_checkpoint(path, "fliar")
+    with pytest.raises(ConfigError, match="'flair' has no option 'published'"):
+        import_checkpoint(path, "flair", published=None)
 
 
 def foreign(path: Path, *, published: Published | None = None, scale: int = 1) -> tuple[str, int]:

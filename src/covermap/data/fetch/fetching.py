@@ -82,7 +82,7 @@ def fetch(
     for file in source.files:
         new = file in missing
         if new:
-            noted[file.name] = _fetch_one(file, out, limits, progress)
+            noted[file.name] = _fetch_one(file, out, noted.get(file.name), limits, progress)
             write_text_atomic(out / RECORD, json.dumps(noted, indent=2) + "\n")
             if is_archive(file.name) and not keep:
                 (out / file.name).unlink()
@@ -115,10 +115,16 @@ def _in_place(file: RemoteFile, out: Path, noted: Mapping[str, Mapping[str, str 
 
 
 def _fetch_one(
-    file: RemoteFile, out: Path, limits: Limits | None, progress: Progress
+    file: RemoteFile,
+    out: Path,
+    entry: Mapping[str, str | int] | None,
+    limits: Limits | None,
+    progress: Progress,
 ) -> dict[str, str | int]:
     target, place = out / file.name, _place(file, out)
-    arrived = target.is_file()  # a file under its final name is complete
+    # A file under its final name is complete, but without a hash only its address tells which.
+    known = file.sha256 is not None or entry is None or entry.get("url") == file.url
+    arrived = target.is_file() and known
     if not arrived and place.exists():
         raise OutputError(
             f"{place}: exists already, but was not fetched from {file.url}. Remove it, or give "
