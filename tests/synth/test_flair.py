@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.warp import transform
 
 from covermap.data.layouts import read_layout
 from covermap.errors import ConfigError, OutputError
@@ -54,6 +55,7 @@ def test_names_and_lists_are_those_of_the_data_set(made: FlairFiles) -> None:
 
 def test_files_are_as_the_camera_and_the_photo_interpreter_leave_them(made: FlairFiles) -> None:
     seen: set[int] = set()
+    heights: set[int] = set()
     compared = 0
     for image, mask in zip(made.images, made.masks, strict=True):
         with rasterio.open(image) as picture, rasterio.open(mask) as classes:
@@ -67,6 +69,7 @@ def test_files_are_as_the_camera_and_the_photo_interpreter_leave_them(made: Flai
             pixels, codes = picture.read(), classes.read(1)
         seen |= set(np.unique(codes).tolist())
         assert pixels[:4].min() > 0
+        heights |= set(np.unique(pixels[4]).tolist())
         tall = pixels[4][np.isin(codes, (1, 6, 7, 18))]
         flat = pixels[4][np.isin(codes, (3, 5, 11, 12))]
         if tall.size and flat.size:
@@ -75,18 +78,26 @@ def test_files_are_as_the_camera_and_the_photo_interpreter_leave_them(made: Flai
     assert seen <= set(range(1, 20))
     assert len(seen) > 4
     assert compared
+    assert 0 in heights  # level ground
+    assert 1 not in heights
+
+
+def place_of(mask: Path) -> tuple[module._Domain, Window]:
+    """The domain of a mask, and where it lies in its landscape."""
+    chosen = (module._domain(number, 3, 4, 5) for number in range(3))
+    domain = next(domain for domain in chosen if domain.name == mask.parents[2].name)
+    with rasterio.open(mask) as file:
+        corner = file.transform
+    east, north = domain.landscape.origin
+    return domain, Window(round((north - corner.f) / 0.2), round((corner.c - east) / 0.2), 32, 32)
 
 
 def test_masks_are_the_truth_of_their_place(made: FlairFiles) -> None:
-    chosen = [module._domain(number, 3, 4, 5) for number in range(3)]
-    lands = {domain.name: domain.landscape for domain in chosen}
     for mask in made.masks:
-        land = lands[mask.parents[2].name]
+        domain, window = place_of(mask)
+        truth = domain.landscape.truth(window)
         with rasterio.open(mask) as file:
-            codes, corner = file.read(1), file.transform
-        row = round((land.origin[1] - corner.f) / 0.2)
-        col = round((corner.c - land.origin[0]) / 0.2)
-        truth = land.truth(Window(row, col, 32, 32))
+            codes = file.read(1)
         for name, values in {
             "building": (1, 18),
             "water": (5,),
@@ -96,6 +107,27 @@ def test_masks_are_the_truth_of_their_place(made: FlairFiles) -> None:
             "agriculture land": (9, 11, 12),
         }.items():
             np.testing.assert_array_equal(np.isin(codes, values), truth == CLASSES.index(name))
+
+
+def test_zones_are_called_after_their_commonest_land(made: FlairFiles) -> None:
+    groups = {"U": (1, 2, 3, 18), "A": (9, 11, 12), "F": (6, 7, 16), "N": (4, 5, 8, 10)}
+    zones: dict[Path, list[int]] = {}
+    for mask in made.masks:
+        with rasterio.open(mask) as file:
+            zones.setdefault(mask.parents[1], []).extend(file.read(1).ravel().tolist())
+    for folder, codes in zones.items():
+        shares = {letter: sum(map(codes.count, values)) for letter, values in groups.items()}
+        first, second, *_ = sorted(shares.values(), reverse=True)
+        letters = folder.name.partition("_")[2]
+        assert shares[letters[0]] == first
+        assert shares[letters[1]] == (second or first)
+
+
+def test_a_domain_has_as_many_patches_as_were_asked_for(tmp_path: Path) -> None:
+    found = write_flair(tmp_path / "set", **SMALL | {"patches": 7})
+    counts = [sum(image.parts[-4] == name for image in found.images) for name in found.domains]
+    assert counts == [3, 2, 2]  # a full zone and one of a single patch; then full ones
+    assert len(list((tmp_path / "set").rglob("IMG_*.tif"))) == 7
 
 
 def test_metadata_tell_where_and_how_each_patch_was_taken(made: FlairFiles) -> None:
@@ -112,6 +144,9 @@ def test_metadata_tell_where_and_how_each_patch_was_taken(made: FlairFiles) -> N
         middle = ((box.left + box.right) / 2, (box.bottom + box.top) / 2)
         found = facts["patch_centroid_x"], facts["patch_centroid_y"]
         assert found == pytest.approx(middle, abs=0.01)
+        domain, window = place_of(image)
+        relief = float(domain.landscape.elevation(window)[16, 16]) - 240  # lands lie around there
+        assert facts["patch_centroid_z"] == pytest.approx(domain.height + relief, abs=0.01)
         assert facts["date"][:4] == facts["domain"][-4:]
         assert date.fromisoformat(facts["date"])
         assert re.fullmatch(r"(0[89]|1[0-5])h[0-5]\d", facts["time"])
@@ -138,6 +173,12 @@ def test_light_and_season_follow_the_metadata(made: FlairFiles) -> None:
         assert conditions.season == expected
         assert (conditions.sun_azimuth < 180) == (hour < 11) or hour in (11, 12)
         assert conditions.gain[4] == 1.0
+        assert conditions.offset == (*[domain.camera.offset] * 4, 0.0)  # heights are no light
+        east, north = domain.landscape.origin
+        (longitude,), (latitude,) = transform("EPSG:2154", "EPSG:4326", [east], [north])
+        clock = hour + int(facts["time"][3:]) / 60
+        _, height = sun_at(date.fromisoformat(facts["date"]), clock, longitude, latitude)
+        assert conditions.sun_elevation == pytest.approx(np.clip(height, 30, 70))
 
 
 def test_the_sun_stands_where_it_does() -> None:
