@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab"),
         "pointer of Git LFS.*git lfs pull",
     ),
-    "page": (lambda path: path.write_text("<!DOCTYPE html><html>404"), "a web page"),
+    "page": (lambda path: path.write_text("\n <!DOCTYPE html><html>404"), "a web page"),
     "text": (lambda path: path.write_text("weights: none\n" * 9), "first bytes are not those"),
     "safetensors": (lambda path: save_file(STATE, path), "rename it to .safetensors"),
     "cut": (
@@ -118,6 +118,7 @@ def test_missing_files_folders_and_bundles_are_refused(
         (["_orig_mod.module.x.encoder.a", "_orig_mod.module.x.head.b"], "_orig_mod.module.x."),
         (["encoder.encoder.a", "encoder.head.b"], "encoder."),  # a wrapper with a telling name
         (["other.c", "net.encoder.a", "net.head.b"], "net."),
+        (["long.m.encoder.a", "long.m.head.b", "m.encoder.a", "m.head.b"], "m."),
         (["ema.encoder.a", "ema.head.b", "m.encoder.a", "m.encoder.b", "m.head.b"], "m."),
         (["encoder.a", "encoder.b"], None),  # half a network
         (["head"], None),

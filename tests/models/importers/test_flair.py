@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +17,8 @@ from covermap.models.bundle import Bundle
 from covermap.models.importers import import_checkpoint
 from covermap.models.importers.bands import flair_bands
 from covermap.models.importers.checkpoint import Checkpoint
-from covermap.models.importers.flair import MARGIN, TILE, take_apart
+from covermap.models.importers.flair import ATTENTION_TILE, LEGENDS, MARGIN, TILE, take_apart
 from covermap.models.runtime import Runtime
-from covermap.models.smp import SmpOptions
 from covermap.sensors import load_sensor
 from importers.makers import (
     BARRED,
@@ -136,7 +134,8 @@ def test_the_card_says_everything(tmp_path: Path) -> None:
     path = save(flair_ckpt(network), tmp_path / "last.ckpt")
     bundle, report = import_checkpoint(path, "flair", licence="mine")
     assert report.prefix == "model.seg_model."
-    assert "182 of 182" in report.text()
+    assert "182 of 182 matched, without their prefix 'model.seg_model.'" in report.text()
+    assert "Left out    criterion.weight" in report.text()
     assert bundle.band_names == ("red", "green", "blue", "nir", "elevation")
     assert bundle.card.sensor == "aerial-rgbie"
     assert bundle.card.gsd == 0.2
@@ -206,6 +205,24 @@ def test_unlearned_classes_can_be_named(trained: Path, theirs: nn.Module, tmp_pa
     none = save(flair_ckpt(theirs, torch.zeros(19)), tmp_path / "none.ckpt")
     with pytest.raises(LegendError, match="No class is left"):
         read(none)
+
+
+def test_a_loss_over_other_classes_is_told_and_not_used(theirs: nn.Module, tmp_path: Path) -> None:
+    path = save(flair_ckpt(theirs, torch.tensor([0.0, 1.0, 1.0])), tmp_path / "a.ckpt")
+    bundle, report = import_checkpoint(path, "flair", encoder=SMALL)
+    assert "the stored loss weighs 3 classes: not used" in report.text()
+    assert bundle.learned.all()
+
+
+def test_networks_that_look_at_all_of_a_tile_get_smaller_ones(bare: Path, tmp_path: Path) -> None:
+    assert read(bare).card.tile == ATTENTION_TILE == 1024
+    path = save(smp_network(encoder="mit_b0", bands=3).state_dict(), tmp_path / "a.pth")
+    assert read(path, arch="mitb0_unet").card.tile == ATTENTION_TILE
+
+
+@pytest.mark.parametrize(("classes", "name"), LEGENDS.items())
+def test_each_legend_has_the_classes_that_it_is_taken_for(classes: int, name: str) -> None:
+    assert len(load_legend(name)) == classes
 
 
 def test_the_number_of_learned_classes_is_no_trap(trained: Path) -> None:
@@ -303,6 +320,8 @@ def test_counters_may_be_missing(theirs: nn.Module, tmp_path: Path) -> None:
     bundle, report = import_checkpoint(tmp_path / "a.safetensors", "flair", encoder=SMALL)
     assert report.total - report.matched == len(theirs.state_dict()) - len(state) > 0
     assert "counters of batch norms" in report.text()
+    assert f"{report.matched} of {report.total} matched\n" in report.text()
+    assert "Left out" not in report.text()
     assert same_scores(bundle, theirs)
 
 
@@ -312,10 +331,6 @@ def test_metadata(theirs: nn.Module, tmp_path: Path) -> None:
         state[f"model.enc.enc_mlp.{index}.weight"] = torch.randn(rows, columns)
         state[f"model.enc.enc_mlp.{index}.bias"] = torch.randn(rows)
     path = save(lightning(state), tmp_path / "a.ckpt")
-    if "metadata" not in {entry.name for entry in dataclasses.fields(SmpOptions)}:
-        with pytest.raises(InputError, match=r"trained with metadata.*Upgrade covermap"):
-            read(path)
-        return
     bundle = read(path)
     assert bundle.card.model.options["metadata"] == "flair1"
     assert bundle.card.tile == 512

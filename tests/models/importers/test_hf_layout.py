@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,6 +11,7 @@ from torch import nn
 
 from covermap.errors import ConfigError, InputError
 from covermap.models.importers import import_checkpoint
+from covermap.models.importers.flair import ATTENTION_TILE
 from importers.makers import class_weights, lightning, prefixed, save, stir
 
 transformers = pytest.importorskip("transformers")
@@ -17,6 +19,7 @@ transformers = pytest.importorskip("transformers")
 BACKBONES: dict[str, dict[str, Any]] = {
     "swin": {"embed_dim": 8, "depths": [1, 2, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 4},
     "convnext": {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 2, 1]},
+    "convnextv2": {"hidden_sizes": [8, 8, 16, 16], "depths": [2, 1, 1, 1]},
     "resnet": {
         "embedding_size": 8,
         "hidden_sizes": [8, 8, 16, 16],
@@ -54,7 +57,12 @@ def stored(network: Any, folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize(
     ("kind", "bands", "names"),
-    [("swin", 3, "file"), ("swin", 5, "memory"), ("convnext", 4, "file")],
+    [
+        ("swin", 3, "file"),
+        ("swin", 5, "memory"),
+        ("convnext", 4, "file"),
+        ("convnextv2", 3, "file"),
+    ],
 )
 @torch.no_grad()
 def test_upernet_gives_the_scores_of_the_library(
@@ -63,6 +71,9 @@ def test_upernet_gives_the_scores_of_the_library(
     theirs = upernet(kind, bands)
     state = stored(theirs, tmp_path) if names == "file" else theirs.state_dict()
     wrapped = prefixed(state, "model.seg_model.")
+    table = "model.seg_model.backbone.encoder.layers.0.blocks.0.attention.relative_position_index"
+    if kind == "swin":  # as older versions of the library stored it
+        wrapped[table] = torch.zeros(16, 16)
     path = save(lightning({**wrapped, "criterion.weight": class_weights()}), tmp_path / "last.ckpt")
     bundle, report = import_checkpoint(path, "flair")
     image = torch.randn(1, bands, 64, 96)
@@ -73,6 +84,7 @@ def test_upernet_gives_the_scores_of_the_library(
     assert "read from shapes" in report.text()
     assert len(bundle.band_names) == bands
     assert (~bundle.learned).sum() == 4
+    assert bundle.card.tile == ATTENTION_TILE
 
 
 @pytest.mark.usefixtures("no_network")
@@ -103,6 +115,17 @@ def test_other_backbones_need_their_configuration(tmp_path: Path) -> None:
     image = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(bundle.model(image), theirs(image).logits, atol=1e-6, rtol=1e-6)
     assert "read from shapes" not in report.text()
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_repository_of_the_hub_is_asked_for_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    path = save(upernet("convnext").state_dict(), tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"nobody/nothing: its configuration .* on the hub"):
+        import_checkpoint(path, "flair", config="nobody/nothing")
 
 
 @pytest.mark.usefixtures("no_network")

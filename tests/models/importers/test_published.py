@@ -153,6 +153,40 @@ def test_another_file_than_the_published_one_is_refused(
         import_checkpoint(path)
 
 
+def test_both_ends_of_a_checksum_are_compared(
+    little: tuple[Published, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, path = little
+    assert entry.sha256 is not None
+    begin, end = entry.sha256
+    for ends in ((begin, "wxyz"), ("wxyz", end)):
+        other = replace(entry, sha256=ends)
+        monkeypatch.setattr(published, "published_models", lambda other=other: (other,))
+        with pytest.raises(InputError, match="not the file that was published"):
+            import_checkpoint(path)
+
+
+def test_what_the_card_and_the_loss_say_adds_up(
+    little: tuple[Published, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, path = little
+    monkeypatch.setattr(published, "published_models", lambda: (replace(entry, unlearned=(14,)),))
+    bundle, _ = import_checkpoint(path, licence="mine")
+    barred = {c.value for c in bundle.legend.classes if c.name not in (bundle.card.learned or ())}
+    assert barred == {14, 15, 16, 17, 19}
+    assert bundle.card.provenance.licence == "mine"
+
+
+def test_a_file_of_ones_own_may_be_called_like_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "FLAIR-INC_rgb_15cl_resnet34-unet"
+    assert published.recognise(name) == find(name)
+    Path(name).touch()
+    assert published.recognise(name) is None
+
+
 @pytest.fixture
 def hub(
     little: tuple[Published, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

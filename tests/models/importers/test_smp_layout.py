@@ -94,18 +94,31 @@ def test_a_timm_encoder_works_by_its_name() -> None:
         find_smp(state, "a.pth")
 
 
+@torch.no_grad()
+def test_a_head_of_several_convolutions_is_read_at_its_end() -> None:
+    encoder = "tu-vit_tiny_patch16_224"
+    theirs = library.DPT(encoder, encoder_weights=None, classes=4, dynamic_img_size=True).eval()
+    found = find_smp(theirs.state_dict(), "a.pth", encoder, "dpt")
+    assert (found.classes, found.spec.options["head_kernel"]) == (4, 1)
+    model = assemble(found, ["red", "green", "blue"], ["a", "b", "c", "d"], "a.pth")
+    image = torch.randn(1, 3, 64, 96)
+    torch.testing.assert_close(model(image), theirs(image), atol=1e-6, rtol=1e-6)
+
+
 def test_what_does_not_fit_is_listed() -> None:
     state = smp_network(bands=3, classes=2).state_dict()
+    total = len(state)
     del state["decoder.blocks.1.conv1.0.weight"]
+    del state["decoder.blocks.1.conv2.0.weight"]
     state["decoder.blocks.9.extra"] = torch.zeros(1)
     state["segmentation_head.0.bias"] = torch.zeros(5)
     with pytest.raises(InputError) as caught:
         find_smp(state, "a.pth", SMALL)
     text = str(caught.value)
-    total = len(state)  # one less, one more
     assert f"a.pth: its tensors do not fit the network smp(decoder=unet, encoder={SMALL}" in text
-    assert f"{total - 2} of {total} match" in text
-    assert "1 missing: decoder.blocks.1.conv1.0.weight" in text
+    assert f"{total - 3} of {total} match" in text
+    missing = "decoder.blocks.1.conv1.0.weight, decoder.blocks.1.conv2.0.weight"
+    assert f"2 missing: {missing}" in text
     assert "1 unknown: decoder.blocks.9.extra" in text
     assert "1 of other shape: classifier.bias (5,) instead of (2,)" in text
 

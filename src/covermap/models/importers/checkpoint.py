@@ -88,7 +88,7 @@ def _refuse_other_kinds(path: Path) -> None:
         found = "a safetensors file under another ending; rename it to .safetensors"
     elif start.lstrip()[:1] == b"<":
         found = "a web page, such as an error of the server that it was downloaded from"
-    elif not start.startswith((b"PK\x03\x04", b"\x80")) and b"ustar" not in start:
+    elif not start.startswith((b"PK\x03\x04", b"\x80")):
         found = "its first bytes are not those of a file written by torch.save"
     if found:
         raise InputError(f"{path}: no checkpoint: {found}. Get the file anew.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -202,20 +201,8 @@ def _find(
             f"{where}: a network of segmentation-models-pytorch, for which --config means nothing: "
             "leave it out."
         )
-    extra: dict[str, Any] = {}
-    if parts.metadata:
-        if not _knows_metadata():
-            raise InputError(
-                f"{where}: was trained with metadata ({shorten(list(parts.metadata))}), which this "
-                "version of covermap has no network for. Upgrade covermap."
-            )
-        extra = {"metadata": "flair1"}
+    extra = {"metadata": "flair1"} if parts.metadata else {}
     return smp_layout.find_smp({**parts.network, **parts.metadata}, where, *choice, extra)
-
-
-def _knows_metadata() -> bool:
-    """Whether the family `smp` builds networks that take metadata."""
-    return "metadata" in {entry.name for entry in dataclasses.fields(smp.SmpOptions)}
 
 
 def _legend(legend: str | Path | Legend | None, classes: int, where: str) -> Legend:

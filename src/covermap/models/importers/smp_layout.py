@@ -60,7 +60,7 @@ def parse_architecture(text: str) -> tuple[str, str]:
     Raises:
         ConfigError: it does not end in the name of a decoder.
     """
-    for decoder in sorted(DECODERS, key=len, reverse=True):
+    for decoder in DECODERS:
         encoder = text[: -len(decoder) - 1]
         if encoder and text.lower().endswith((f"_{decoder}", f"-{decoder}")):
             return encoder_name(encoder), decoder
