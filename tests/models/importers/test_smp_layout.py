@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_listed() -> None:
     total = len(state)
     del state["decoder.blocks.1.conv1.0.weight"]
     del state["decoder.blocks.1.conv2.0.weight"]
-    state["decoder.blocks.9.extra"] = torch.zeros(1)
+    state |= {f"decoder.blocks.9.{name}": torch.zeros(1) for name in ("extra", "more", "still")}
     state["segmentation_head.0.bias"] = torch.zeros(5)
     with pytest.raises(InputError) as caught:
         find_smp(state, "a.pth", SMALL)
@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_listed() -> None:
     assert f"{total - 3} of {total} match" in text
     missing = "decoder.blocks.1.conv1.0.weight, decoder.blocks.1.conv2.0.weight"
     assert f"2 missing: {missing}" in text
-    assert "1 unknown: decoder.blocks.9.extra" in text
+    assert "3 unknown: decoder.blocks.9.extra" in text
     assert "1 of other shape: classifier.bias (5,) instead of (2,)" in text
 
 
