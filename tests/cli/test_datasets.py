@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import zipfile
 from functools import partial
@@ -79,3 +80,41 @@ def test_list_names_what_can_be_fetched(run):
     shown = run("datasets", "list")
     assert "flair-toy" in shown.out
     assert "toy: 200 patches" in shown.out
+
+
+def test_make_a_few_shot_set_and_its_lists(run, tmp_path: Path):
+    out = tmp_path / "few"
+    words = ("--patches", 1, "--queries", 1, "--shots", 1, "--patch", 64, "--quiet")
+    shown = run("datasets", "make", "oem-fewshot", "--out", out, *words)
+    assert shown.code == 0, shown.err
+    assert "6 images" in shown.out
+    shown = run(
+        "datasets", "check", out, "--layout", "oem-fewshot", "--legend", "oem-fewshot-train",
+        "--sensor", "rgb", "--set", "data.unknown=ignore", "--quiet",
+    )  # fmt: skip
+    assert shown.code == 0, shown.err
+    assert "split     train (1), val (1)" in shown.out
+    for name in ("train.txt", "val.json"):
+        (out / name).unlink()
+    words = ("--shots", 1, "--least", 1, "--quiet")
+    shown = run("datasets", "lists", "oem-fewshot", out, *words)
+    assert shown.code == 0, shown.err
+    assert "train.txt: 1 images whose labels hold no id above 7" in shown.out
+    assert shown.out.rstrip().endswith(f"wrote {out / 'train.txt'}, {out / 'val.json'}")
+    shown = run("datasets", "make", "oem-fewshot", "--out", tmp_path / "b", "--domains", 3, "-q")
+    assert (shown.code, "--domains says nothing about oem-fewshot" in shown.err) == (1, True)
+
+
+def test_draw_coco_masks(run, tmp_path: Path):
+    square = [1, 1, 5, 1, 5, 5, 1, 5]
+    table = {
+        "images": [{"id": 1, "file_name": "COCO_1.jpg", "height": 8, "width": 8}],
+        "annotations": [{"image_id": 1, "category_id": 3, "segmentation": [square]}],
+        "categories": [{"id": 3}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(table))
+    shown = run("datasets", "coco-masks", path, "--out", tmp_path / "val", "--quiet")
+    assert shown.code == 0, shown.err
+    assert shown.out.startswith("1 masks; images without annotations have none")
+    assert (tmp_path / "val/COCO_1.png").is_file()

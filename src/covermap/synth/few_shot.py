@@ -37,13 +37,13 @@ GSD = 0.5
 """Metres per pixel."""
 
 _LEAST = 64
-_REACH = 10  # patches per side of the country that patches are chosen from
 _CITIES = ("ashmere", "birkfell", "coldwater", "dunmoor")
 _EPSG = 32632
 _LAST_BASE = 7
 _NOVEL = (8, 9, 10, 11)
 _BOAT = 10
 _RARE = 0.004
+_TRIES = 30
 
 _VALUES: dict[Material, int] = {
     Material.BROADLEAF: 1,
@@ -214,24 +214,33 @@ def _write_region(
 ) -> Iterator[tuple[str, str]]:
     """Write the images of a region; yields each one's role and file name."""
     order = sorted(roles, key=["10", "9", "11", "8", "query", "train"].index)  # the rarest first
-    chooser = _Chooser(region.landscape, patch)
+    chooser = _Chooser(region.landscape, patch, len(roles))
     count: Counter[str] = Counter()
     for role in order:
-        while True:
-            window = chooser.best(role)
-            view = View(region.landscape, window, region.conditions)
-            values = _TABLE[view.layers.material]
-            key = stream(region.seed, "boats", region.name, window.row, window.col)
-            values[_moor(view, key)] = _BOAT
-            if not role.isdigit() or (values == int(role)).mean() >= _RARE / 2:
-                break
-            chooser.refuse(window)
-        chooser.take(window, values)
+        view, values = _compose(region, chooser, role)
+        chooser.take(view.window, values)
         count[region.name] += 1
         name = f"{region.name}_{count[region.name]}.tif"
         _write(folder / "images" / name, aerial(view, ("red", "green", "blue")), view)
         _write(folder / "labels" / name, _label(values, role)[None], view)
         yield role, name
+
+
+def _compose(region: _Region, chooser: _Chooser, role: str) -> tuple[View, Byte]:
+    """Compose the best place for a role: the view, and (H, W) uint8, values of all classes."""
+    for _ in range(_TRIES):
+        window = chooser.best(role)
+        view = View(region.landscape, window, region.conditions)
+        values = _TABLE[view.layers.material]
+        key = stream(region.seed, "boats", region.name, window.row, window.col)
+        values[_moor(view, key)] = _BOAT
+        if not role.isdigit() or (values == int(role)).mean() >= _RARE / 2:
+            return view, values
+        chooser.refuse(window)
+    raise ConfigError(
+        f"The class of value {role} is hard to find near {region.name}; ask for larger images or "
+        "another seed."
+    )
 
 
 def _label(values: Byte, role: str) -> Byte:
@@ -245,12 +254,16 @@ def _label(values: Byte, role: str) -> Byte:
 class _Chooser:
     """Windows of a landscape that show what a role needs, apart from each other."""
 
-    def __init__(self, landscape: Landscape, patch: int) -> None:
-        reach = max(1024, _REACH * patch) // STEP * STEP
-        self._within, self._size = Window(0, 0, reach, reach), (patch, patch)
-        shares = window_shares(sketch(landscape, self._within), self._size)
-        self._shares = shares[:, :, : len(Material)] @ _MEMBER
-        self._water = shares[:, :, list(_WATER)].sum(axis=2)
+    def __init__(self, landscape: Landscape, patch: int, count: int) -> None:
+        self._size = (patch, patch)
+        room = math.ceil(2 * math.sqrt(count)) * patch // STEP * STEP
+        for reach in (max(room, 2048), 4096, 8192):
+            self._within = Window(0, 0, reach, reach)
+            shares = window_shares(sketch(landscape, self._within), self._size)
+            self._shares = shares[:, :, : len(Material)] @ _MEMBER
+            self._water = shares[:, :, list(_WATER)].sum(axis=2)
+            if self._water.max() > 0.5:
+                break  # else look further for a lake
         self._free = np.ones(self._water.shape, bool)
         self._seen = np.zeros(12)
 
@@ -271,8 +284,11 @@ class _Chooser:
         if not role.isdigit():
             return np.asarray(rich)
         value = int(role)
-        share = self._water if value == _BOAT else self._shares[:, :, value]
-        return np.asarray(np.minimum(share, 0.3) * 100 + 0.1 * rich)
+        if value == _BOAT:
+            share = np.minimum(self._water, 0.7)
+        else:
+            share = np.minimum(self._shares[:, :, value], 0.3)
+        return np.asarray(share * 100 + 0.1 * rich)
 
     def refuse(self, window: Window) -> None:
         """Do not offer a window again."""

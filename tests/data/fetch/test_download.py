@@ -12,7 +12,7 @@ import pytest
 
 from covermap.data.fetch import RemoteFile
 from covermap.data.fetch import download as module
-from covermap.data.fetch.download import download
+from covermap.data.fetch.download import Hashes, download
 from covermap.errors import InputError, OutputError
 
 from .conftest import Server
@@ -40,7 +40,7 @@ class Bar:
         self.done[-1] += amount
 
 
-def get(server: Server, target: Path, **more: object) -> str:
+def get(server: Server, target: Path, **more: object) -> Hashes:
     bar = more.pop("progress", None)
     file = RemoteFile(server.url("a.bin"), "a.bin", **more)  # type: ignore[arg-type]
     options = {} if bar is None else {"progress": bar}
@@ -56,7 +56,8 @@ def test_a_file_arrives_whole_with_its_hash(server: Server, body: bytes, tmp_pat
     bar = Bar()
     digest = get(server, tmp_path / "a.bin", size=len(body), progress=bar)
     assert (tmp_path / "a.bin").read_bytes() == body
-    assert digest == hashlib.sha256(body).hexdigest()
+    assert digest.sha256 == hashlib.sha256(body).hexdigest()
+    assert digest.md5 == hashlib.md5(body).hexdigest()
     assert names(tmp_path) == ["a.bin"]
     assert (bar.total, bar.done) == ([3], [3])
     assert server.ranges_asked() == [""]

@@ -26,13 +26,14 @@ from .test_unpack import make_zip
 
 
 def test_known_sources_are_complete() -> None:
-    assert {"flair", "flair-toy"} <= set(source_names())
+    assert {"flair", "flair-toy", "oem-fewshot"} <= set(source_names())
     for name in source_names():
         source = load_source(name)
         assert source.name == name
         assert source.title
         assert source.licence
         assert source.page.startswith("https://")
+        assert source.files or source.record.startswith("https://")
         for file in source.files:
             assert file.url.startswith("https://")
             assert file.size or file.about
