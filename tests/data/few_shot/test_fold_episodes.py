@@ -11,11 +11,12 @@ import pytest
 from covermap.data.episodes import read_pair
 from covermap.data.few_shot import base_legend, fold_episode, fold_legend
 from covermap.data.layouts import read_layout
+from covermap.data.reading import RecordReader
 from covermap.errors import ConfigError, InputError
-from covermap.legend import Legend
+from covermap.recipes.datasets import open_collection
 from covermap.recipes.schema import parse_recipe
 
-from .conftest import VAL
+from .conftest import SIDE, VAL
 
 
 def test_support_and_queries(pascal: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -119,9 +120,20 @@ def test_legends_of_folds(benchmark: str, fold: int, novel: set[int], known: int
 def test_a_recipe_takes_the_base_legend_written_out(pascal: Path) -> None:
     legend = base_legend("pascal5i", 0)
     data = {"layout": "pair-lists", "root": str(pascal), "legend": legend.to_dict()}
+    data["sensor"] = "rgb"
     recipe = parse_recipe({"name": "base", "data": data}, "recipe")
-    assert isinstance(recipe.data.legend, dict)
-    assert Legend.from_dict(recipe.data.legend) == legend
+    collection = open_collection(recipe.data)
+    assert collection.legend == legend
+    sample = RecordReader(collection).read(next(r for r in collection.index if r.id == "t3"))
+    assert sample.label is not None
+    assert sample.image.shape == (3, SIDE, SIDE)
+    # 9,000 novel pixels are background; of the base classes 6 is the first
+    values, counts = np.unique(sample.label, return_counts=True)
+    assert dict(zip(values.tolist(), counts.tolist(), strict=True)) == {
+        0: SIDE * SIDE - 2 * 2047,
+        2: 2047,
+        3: 2047,
+    }
 
 
 def test_the_layout_leaves_out_what_shows_no_base_class(pascal: Path) -> None:

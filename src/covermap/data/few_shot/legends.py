@@ -20,7 +20,8 @@ def fold_legend(benchmark: str, fold: int) -> Legend:
     """
     whole, (base, novel) = _whole(benchmark), fold_classes(benchmark, fold)
     names = [whole.names[index] for index in (0, *base, *novel)]
-    return whole.subset(names, f"{benchmark}-{fold}")
+    legend = whole.subset(names, f"{benchmark}-{fold}")
+    return replace(legend, title=f"{benchmark}, fold {fold}: background, base, novel classes")
 
 
 def base_legend(benchmark: str, fold: int) -> Legend:
@@ -41,7 +42,8 @@ def base_legend(benchmark: str, fold: int) -> Legend:
     whole, (base, novel) = _whole(benchmark), fold_classes(benchmark, fold)
     codes = tuple(code for index in (0, *novel) for code in whole.classes[index].codes)
     classes = (replace(whole.classes[0], codes=codes), *(whole.classes[i] for i in base))
-    return replace(whole, name=f"{benchmark}-{fold}-base", classes=classes)
+    title = f"{benchmark}, fold {fold}: background, which holds the novel classes, and base classes"
+    return replace(whole, name=f"{benchmark}-{fold}-base", title=title, classes=classes)
 
 
 def _whole(benchmark: str) -> Legend:
