@@ -33,11 +33,12 @@ def lay_out(root: Path, val: str, train: str, lists: str = "") -> Path:
     return root
 
 
-@pytest.fixture(params=["flat", "archives", "deep"])
+@pytest.fixture(params=["flat", "archives", "deep", "misleading"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     places = {
         "flat": ("", "", ""),
         "archives": ("valset", "trainset", ""),
+        "misleading": ("labels/valset", "labels/trainset", ""),
         "deep": ("valset/valset", "trainset/trainset", "valset"),
     }
     return lay_out(tmp_path, *places[request.param])
@@ -77,6 +78,8 @@ def test_values_are_indices() -> None:
         assert legend.names[11] == last
     with pytest.raises(ConfigError, match="Did you mean 'test'"):
         oem_legend("tset")
+    with pytest.raises(ConfigError, match="Did you mean 'test'"):
+        oem_query_names(".", "tset")
 
 
 def test_what_is_missing_is_said_at_once(root: Path) -> None:

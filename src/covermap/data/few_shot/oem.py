@@ -22,10 +22,7 @@ def oem_legend(phase: str) -> Legend:
     Raises:
         ConfigError: there is no such phase.
     """
-    if phase not in PHASES:
-        raise ConfigError(
-            f"phase: found {phase!r}, expected {' or '.join(PHASES)}.{nearest(phase, PHASES)}"
-        )
+    _check_phase(phase)
     novel = load_legend(f"oem-fewshot-{phase}").classes
     return load_legend("oem-fewshot-train").extend(novel, f"oem-fewshot-{phase}-all")
 
@@ -82,8 +79,10 @@ def oem_query_names(root: str | Path, phase: str = "val") -> tuple[str, ...]:
         phase: `val` or `test`.
 
     Raises:
+        ConfigError: there is no such phase.
         InputError: the episodes file is missing or of another form.
     """
+    _check_phase(phase)
     return read_episode_file(look_below(root).list_file(f"{phase}.json")).queries
 
 
@@ -103,3 +102,10 @@ def training_images(tree: Tree, train: str) -> tuple[FewShotImage, ...]:
     if not names:
         raise InputError(f"{path}: the list is empty, expected one image file name per line.")
     return tree.pairs(names, str(path))
+
+
+def _check_phase(phase: str) -> None:
+    if phase not in PHASES:
+        raise ConfigError(
+            f"phase: found {phase!r}, expected {' or '.join(PHASES)}.{nearest(phase, PHASES)}"
+        )
