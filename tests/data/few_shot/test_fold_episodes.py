@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from covermap.data.episodes import read_pair
-from covermap.data.few_shot import base_legend, fold_episode, fold_legend
+from covermap.data.few_shot import training_legend, fold_episode, fold_legend
 from covermap.data.layouts import read_layout
 from covermap.data.reading import RecordReader
 from covermap.errors import ConfigError, InputError
@@ -105,7 +105,7 @@ def test_missing_files(pascal: Path) -> None:
     ],
 )
 def test_legends_of_folds(benchmark: str, fold: int, novel: set[int], known: int) -> None:
-    whole, base = fold_legend(benchmark, fold), base_legend(benchmark, fold)
+    whole, base = fold_legend(benchmark, fold), training_legend(benchmark, fold)
     kept = [i for i in range(1, known + 1) if i not in novel]
     assert whole.values == (0, *kept, *sorted(novel))
     assert base.values == (0, *kept)
@@ -117,8 +117,8 @@ def test_legends_of_folds(benchmark: str, fold: int, novel: set[int], known: int
     assert whole.encode(np.full((1, 1), 255, np.uint8))[0, 0] == 255
 
 
-def test_a_recipe_takes_the_base_legend_written_out(pascal: Path) -> None:
-    legend = base_legend("pascal5i", 0)
+def test_a_recipe_takes_the_training_legend_written_out(pascal: Path) -> None:
+    legend = training_legend("pascal5i", 0)
     data = {"layout": "pair-lists", "root": str(pascal), "legend": legend.to_dict()}
     data["sensor"] = "rgb"
     recipe = parse_recipe({"name": "base", "data": data}, "recipe")

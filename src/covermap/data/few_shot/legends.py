@@ -24,10 +24,10 @@ def fold_legend(benchmark: str, fold: int) -> Legend:
     return replace(legend, title=f"{benchmark}, fold {fold}: background, base, novel classes")
 
 
-def base_legend(benchmark: str, fold: int) -> Legend:
-    """Return what is known before the novel classes of a fold come: they are background.
+def training_legend(benchmark: str, fold: int) -> Legend:
+    """Return the legend of base training: the novel classes of a fold are background.
 
-    Base training uses it; written out by `Legend.to_dict`, it serves as `data.legend` of a recipe.
+    Written out by `Legend.to_dict`, it serves as `data.legend` of a recipe.
 
     Args:
         benchmark: one of `folds.FOLDS`.
@@ -43,7 +43,7 @@ def base_legend(benchmark: str, fold: int) -> Legend:
     codes = tuple(code for index in (0, *novel) for code in whole.classes[index].codes)
     classes = (replace(whole.classes[0], codes=codes), *(whole.classes[i] for i in base))
     title = f"{benchmark}, fold {fold}: background, which holds the novel classes, and base classes"
-    return replace(whole, name=f"{benchmark}-{fold}-base", title=title, classes=classes)
+    return replace(whole, name=f"{benchmark}-{fold}-train", title=title, classes=classes)
 
 
 def _whole(benchmark: str) -> Legend:

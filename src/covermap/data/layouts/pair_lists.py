@@ -23,7 +23,7 @@ def pair_lists(
     """Read lists with one line per image: image file, space, label file, both below the root.
 
     With a benchmark, images are left out on which no base class of the fold is seen; the legend is
-    then `few_shot.legends.base_legend(benchmark, fold)`, in which novel classes are background.
+    then `few_shot.legends.training_legend(benchmark, fold)`, in which novel classes are background.
 
     Args:
         root: folder that the paths in the lists start from.
