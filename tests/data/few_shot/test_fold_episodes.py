@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from covermap.data.episodes import read_pair
-from covermap.data.few_shot import training_legend, fold_episode, fold_legend
+from covermap.data.few_shot import fold_episode, fold_legend, training_legend
 from covermap.data.layouts import read_layout
 from covermap.data.reading import RecordReader
 from covermap.errors import ConfigError, InputError
