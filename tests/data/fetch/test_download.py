@@ -127,7 +127,7 @@ def test_a_file_that_is_all_here_is_not_asked_for(
     server: Server, body: bytes, tmp_path: Path
 ) -> None:
     leave(server, tmp_path, body, total=len(body))
-    assert get(server, tmp_path / "a.bin") == hashlib.sha256(body).hexdigest()
+    assert get(server, tmp_path / "a.bin").sha256 == hashlib.sha256(body).hexdigest()
     assert server.asked == []
     assert names(tmp_path) == ["a.bin"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from covermap.errors import ConfigError, InputError, LegendError, nearest
+from covermap.errors import ConfigError, LegendError, nearest
 from covermap.legend import Legend
 from covermap.models import smp
 from covermap.models.bundle import Bundle
@@ -26,7 +26,6 @@ from covermap.models.importers.importer import (
 from covermap.models.importers.network import FoundNetwork, assemble
 from covermap.models.importers.published import Published
 from covermap.models.segmenter import Segmenter
-from covermap.models.weights import shorten
 
 ROOTS = tuple(dict.fromkeys([*smp_layout.ROOTS, *hf_layout.ROOTS]))
 HEADS = (smp_layout.HEAD, hf_layout.HEAD)
