@@ -30,6 +30,16 @@ def test_an_encoder_inside_a_wrapper_is_found_once():
     }
 
 
+def test_a_network_may_say_which_of_its_parts_are_the_encoder():
+    network = build(ModelSpec("pspnet50"), 3, 2)
+    tops = [f"layer{number}" for number in range(5)]
+    assert {name.partition(".")[0] for name in encoder_names(network)} == set(tops)
+    freeze(network, ["encoder"])
+    assert {name.partition(".")[0] for name in trainable(network)} == {
+        *("ppm", "bottleneck", "classifier")
+    }
+
+
 def test_freezing_the_encoder_leaves_the_rest():
     network = build(TINY, 3, 2)
     still = freeze(network, ["encoder"])

@@ -192,6 +192,7 @@ def test_errors_of_the_transport_become_errors_of_the_connection(hub: Hub) -> No
     [
         ("smp", {"encoder": "resnet18"}),
         ("smp", {"encoder": "tu-test_resnet"}),
+        ("pspnet50", {}),
         ("hf", {"source": "nobody/nothing"}),
     ],
 )

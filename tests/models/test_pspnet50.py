@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from importers.makers import stir
-from torch import Tensor
+from torch import Tensor, nn
 
 from covermap.errors import ConfigError
 from covermap.legend import LandClass, Legend
@@ -147,6 +150,35 @@ def test_mapping_goes_by_tiles_that_are_multiples_of_eight(network: PspNet50) ->
     assert (whole == alone.numpy()).mean() > 0.999
 
 
+@torch.no_grad()
+def test_weights_of_a_resnet_with_the_same_stem_are_taken_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(1)
+    donor = timm.create_model("resnet50s", num_classes=7)
+    donor(torch.randn(2, 3, 64, 64))  # batch norms take its statistics
+    donor.eval()
+    asked = []
+
+    def create(name: str, pretrained: bool) -> nn.Module:
+        asked.append((name, pretrained))
+        return donor
+
+    monkeypatch.setattr(timm, "create_model", create)
+    monkeypatch.setattr("covermap.models.pspnet50.hub_or_cache", nullcontext)
+    found = build(ModelSpec("pspnet50"), 3, 4, pretrained=True)
+    assert asked == [("resnet50s.gluon_in1k", True)]
+    assert isinstance(found, PspNet50)
+    found.eval()
+    image = torch.randn(2, 3, 64, 64)
+    ours = found.layer2(found.layer1(found.layer0(image)))
+    stem = donor.maxpool(donor.act1(donor.bn1(donor.conv1(image))))
+    torch.testing.assert_close(ours, donor.layer2(donor.layer1(stem)))
+    for layer in ("layer3", "layer4"):  # the same weights, without stride and dilated
+        for name, tensor in donor.get_submodule(layer).state_dict().items():
+            assert found.state_dict()[f"{layer}.{name}"].equal(tensor)
+
+
 def test_options_change_the_network() -> None:
     options = {"bins": [2, 4], "width": 24, "dropout": 0.5}
     model = build(ModelSpec("pspnet50", options), 5, 2)
@@ -173,8 +205,3 @@ def test_options_change_the_network() -> None:
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(ModelSpec("pspnet50", options), 3, 2)
-
-
-def test_there_are_no_pretrained_weights_to_fetch() -> None:
-    with pytest.raises(ConfigError, match="no pretrained weights"):
-        build(ModelSpec("pspnet50"), 3, 2, pretrained=True)

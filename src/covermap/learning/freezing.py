@@ -19,7 +19,13 @@ ENCODERS = ("encoder", "backbone")
 
 
 def encoder_modules(network: nn.Module) -> dict[str, nn.Module]:
-    """The outermost modules that are called encoder or backbone, by their full name."""
+    """The modules that describe the image, by their full name.
+
+    They are the `encoder_parts` of a segmenter that states them, else the outermost modules that
+    are called encoder or backbone.
+    """
+    if isinstance(network, Segmenter) and network.encoder_parts:
+        return {name: network.get_submodule(name) for name in network.encoder_parts}
     found: dict[str, nn.Module] = {}
     for name, module in network.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
@@ -29,7 +35,7 @@ def encoder_modules(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def encoder_names(network: nn.Module) -> set[str]:
-    """Names of the encoder's parameters; empty where no part is called encoder or backbone."""
+    """Names of the encoder's parameters; empty where no part is known as the encoder."""
     return {
         f"{outer}.{name}"
         for outer, module in encoder_modules(network).items()

@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from covermap.errors import ConfigError
-from covermap.models.family import Family
+from covermap.errors import ConfigError, InputError
+from covermap.models.bands import RGB
+from covermap.models.family import Family, Weights
+from covermap.models.hub import hub_or_cache
 from covermap.models.options import parse_options
+from covermap.models.probe import first_line
 from covermap.models.segmenter import Context, LinearSegmenter, upsample
 
 STRIDE = 8
@@ -28,6 +31,19 @@ DEEPEST = 2048
 
 LAYERS = ((64, 3, 1, 1), (128, 4, 2, 1), (256, 6, 1, 2), (512, 3, 1, 4))
 """Layers 1 to 4: a quarter of the channels, number of blocks, stride of the first, dilation."""
+
+PRETRAINED = "resnet50s.gluon_in1k"
+"""A ResNet-50 of the library timm with the same stem, trained on ImageNet."""
+
+STEM = {
+    "conv1.0.": "layer0.0.",
+    "conv1.1.": "layer0.1.",
+    "conv1.3.": "layer0.3.",
+    "conv1.4.": "layer0.4.",
+    "conv1.6.": "layer0.6.",
+    "bn1.": "layer0.7.",
+}
+"""timm's names of the stem's parts, and ours."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,8 @@ class PspNet50(LinearSegmenter):
     `align_corners` has it. Pooling looks at the whole image, so scores depend on the tile.
     """
 
+    encoder_parts = ("layer0", "layer1", "layer2", "layer3", "layer4")
+
     def __init__(self, options: PspNet50Options, *, bands: int, classes: int) -> None:
         """Make the network with random weights.
 
@@ -141,6 +159,12 @@ class PspNet50(LinearSegmenter):
         features: Tensor = self.bottleneck(self.ppm(found))
         return features
 
+    def adopt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the tensors of timm's ResNet-50 with the same stem; its classes are left out."""
+        return {
+            _of_stem(name): tensor for name, tensor in state.items() if not name.startswith("fc.")
+        }
+
     @property
     def sizes(self) -> str:
         """The image sides that the network takes, in words."""
@@ -151,11 +175,19 @@ class PspNet50(LinearSegmenter):
         return side if side > self.minimum and side % STRIDE == 1 else super().fit(side)
 
 
+def _of_stem(name: str) -> str:
+    """From timm's name of a tensor of the stem to ours; other names stay as they are."""
+    for theirs, ours in STEM.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
 class PspNet50Family(Family):
     """The family `pspnet50`."""
 
     name = "pspnet50"
-    packages = ("torchvision",)
+    packages = ("torchvision", "timm")
 
     def parse(self, options: Mapping[str, Any]) -> PspNet50Options:
         """Check options; see `Family.parse`."""
@@ -174,6 +206,21 @@ class PspNet50Family(Family):
     def build(self, options: PspNet50Options, bands: int, classes: int) -> PspNet50:
         """Make the network with random weights."""
         return PspNet50(options, bands=bands, classes=classes)
+
+    def fetch(self, options: PspNet50Options) -> Weights:
+        """Get the weights of a ResNet-50 with the same stem; see `Family.fetch`."""
+        import timm
+
+        try:
+            with hub_or_cache():
+                encoder = timm.create_model(PRETRAINED, pretrained=True)
+        except OSError as error:
+            raise InputError(
+                f"Pretrained weights of the encoder {PRETRAINED!r} cannot be fetched "
+                f"({first_line(error)}). Without a network name a local file (model.weights: "
+                "PATH.safetensors), or start from random weights (model.pretrained: false)."
+            ) from error
+        return Weights(label=PRETRAINED, state=encoder.state_dict(), bands=RGB)
 
 
 FAMILY = PspNet50Family()

@@ -72,11 +72,14 @@ class Segmenter(nn.Module, ABC):
         spec: what `registry.build` makes this network from, complete in itself; None for a
             network made by hand.
         classifier_keys: names of the tensors that have one row per class, in `state_dict`.
+        encoder_parts: names of the modules that describe the image, where none is called encoder
+            or backbone.
         unread: names of tensors that files of the network's library hold beside those of
             `state_dict`, and that nothing reads; `adopt` leaves them out.
     """
 
     classifier_keys: tuple[str, ...] = ()
+    encoder_parts: tuple[str, ...] = ()
     unread: frozenset[str] = frozenset()
 
     def __init__(
