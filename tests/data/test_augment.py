@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from covermap.data.augment import AugmentConfig, augment, change_values, draw_geometry
+from covermap.data.geometry import warp
 from covermap.errors import ConfigError
 
 OFF = AugmentConfig.off()
@@ -88,6 +89,17 @@ def test_dihedral_draws_all_eight() -> None:
     rng = np.random.default_rng(0)
     drawn = {(g.mirror, g.quarters) for g in (draw_geometry(rng, config) for _ in range(200))}
     assert len(drawn) == 8
+
+
+def test_mirror_swaps_left_and_right_only() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_geometry(rng, replace(OFF, mirror=True)) for _ in range(400)]
+    assert {g.quarters for g in drawn} == {0}
+    assert 150 < sum(g.mirror for g in drawn) < 250
+    image = np.arange(12, dtype=np.float32).reshape(1, 3, 4)[:, :, :3]
+    mirrored = next(g for g in drawn if g.mirror)
+    flipped, _, _ = warp(image, np.ones((3, 3), bool), None, mirrored, 3)
+    np.testing.assert_array_equal(flipped, image[..., ::-1])
 
 
 def test_scale_and_rotation_stay_in_their_range() -> None:

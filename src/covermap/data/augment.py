@@ -39,6 +39,8 @@ class AugmentConfig:
         dihedral: mirror and quarter turns; all eight equally likely unless `quarter_turns` differs.
         quarter_turns: chance that `dihedral` turns rows into columns. 0.25 is what flips in both
             directions and a random number of quarter turns come to, each with a chance of 0.5.
+        mirror: swap left and right half of the time, where `dihedral` is off: for photographs,
+            which have an upside.
         scale: least and greatest magnification, drawn evenly in its logarithm.
         aspect: greatest relative difference of the magnification down and across.
         rotate: greatest rotation to either side, in degrees.
@@ -62,6 +64,7 @@ class AugmentConfig:
 
     dihedral: bool = True
     quarter_turns: float = 0.5
+    mirror: bool = False
     scale: tuple[float, float] = (0.75, 1.33)
     aspect: float = 0.0
     rotate: float = 0.0
@@ -106,7 +109,7 @@ class AugmentConfig:
     def off(cls) -> AugmentConfig:
         """The configuration that changes nothing."""
         still: dict[str, object] = {f.name: 0.0 for f in fields(cls)}
-        still |= {"dihedral": False, "quarter_turns": 0.5}
+        still |= {"dihedral": False, "quarter_turns": 0.5, "mirror": False}
         return cls(**still | {"scale": (1.0, 1.0), "saturation": (1.0, 1.0)})  # type: ignore[arg-type]
 
     @property
@@ -139,7 +142,11 @@ def draw_geometry(rng: np.random.Generator, config: AugmentConfig) -> Geometry:
     zoom = math.exp(rng.uniform(math.log(low), math.log(high)))
     stretch = math.exp(rng.uniform(-0.5, 0.5) * math.log1p(config.aspect))
     angle = math.radians(rng.uniform(-config.rotate, config.rotate))
-    turn = int(rng.integers(8)) if config.dihedral else 0
+    turn = 0
+    if config.dihedral:
+        turn = int(rng.integers(8))
+    elif config.mirror:
+        turn = 4 * int(rng.integers(2))
     if config.dihedral and config.quarter_turns != 0.5:
         turn = (turn & 6) | int(rng.random() < config.quarter_turns)
     return Geometry((zoom * stretch, zoom / stretch), angle, bool(turn & 4), turn & 3)
