@@ -22,7 +22,7 @@ from rasterio.enums import ColorInterp
 from covermap.errors import BandError, InputError
 from covermap.grid import Window
 from covermap.raster.scene import open_scene
-from covermap.sensors import Band, Sensor
+from covermap.sensors import Band, Sensor, load_sensor
 
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 RGBA = (*RGB, ColorInterp.alpha)
@@ -189,6 +189,24 @@ def test_plain_pictures(tmp_path, numbers):
     np.testing.assert_array_equal(scene.read()[0], pixels)
     Image.fromarray(pixels[0]).save(tmp_path / "gray.jpg")
     assert open_scene(tmp_path / "gray.jpg").read()[0].shape == (1, 20, 30)
+
+
+def test_a_grey_photograph_serves_where_colours_are_wanted(tmp_path, numbers):
+    grey = Image.fromarray(numbers(1, 20, 30, "uint8")[0])
+    grey.save(tmp_path / "gray.jpg")
+    stored = np.asarray(Image.open(tmp_path / "gray.jpg"))
+    rgb = ("red", "green", "blue")
+    for scene in (
+        open_scene(tmp_path / "gray.jpg", sensor=load_sensor("rgb")),
+        open_scene(tmp_path / "gray.jpg", bands=rgb),
+    ):
+        assert scene.bands == rgb
+        pixels, valid = scene.read()
+        np.testing.assert_array_equal(pixels, [stored] * 3)
+        assert valid.all()
+        np.testing.assert_array_equal(scene.select(("blue",)).read()[0], [stored])
+    grey.save(tmp_path / "gray.tif")  # one band of imagery is not a photograph
+    assert open_scene(tmp_path / "gray.tif", sensor=load_sensor("rgb")).bands == ("gray",)
 
 
 def test_transparent_picture(tmp_path, numbers):

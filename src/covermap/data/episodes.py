@@ -135,8 +135,6 @@ def read_pair(item: FewShotImage, legend: Legend, size: int | None = None) -> Fe
     """
     scene = _open(item.image)
     image, valid = scene.read()
-    if len(image) == 1:
-        image = np.repeat(image, 3, axis=0)
     label = None
     if item.label is not None:
         label = read_label(item.label, legend, like=scene)
@@ -185,7 +183,7 @@ def _open(path: Path) -> Scene:
             "expected red, green and blue of 8 bits (uint8). Is it a label, or imagery with more "
             "bands?"
         )
-    return open_scene(path, bands=("grey",) if grey else _RGB)
+    return open_scene(path, bands=_RGB)
 
 
 def refuse_missing(items: Iterable[FewShotImage], where: str) -> None:

@@ -20,6 +20,8 @@ from covermap.sensors import Band, Sensor
 
 _logger = logging.getLogger(__name__)
 _MASK_WORDS = frozenset({"alpha", "mask", "validity"})
+_RGB = ("red", "green", "blue")
+_JPEG = (".jpg", ".jpeg")
 _COLORS = frozenset({"red", "green", "blue", "nir", "pan", "coastal", "rededge"})
 
 
@@ -152,7 +154,12 @@ def _colored(header: Header) -> NamedBands | None:
 
 
 def _fit(header: Header, names: tuple[str, ...]) -> NamedBands | None:
-    """Give the names to the file's bands in order, with or without its alpha band as data."""
+    """Give the names to the file's bands in order, with or without its alpha band as data.
+
+    A grey photograph among coloured ones (a JPEG of one band) serves as red, green and blue.
+    """
+    if names == _RGB and header.count == 1 and header.path.lower().endswith(_JPEG):
+        return NamedBands(names, (1, 1, 1), None)
     for alpha_is_data in (True, False):
         indexes, alpha = _data_bands(header, alpha_is_data)
         if len(indexes) == len(names):
