@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from covermap.data.index import PatchIndex, PatchRecord, read_index
 from covermap.errors import ConfigError, InputError, MissingExtraError
 from covermap.grid import Window
+from covermap.legend import load_legend
 
 RECORDS = (
     PatchRecord("a", ("images/a.tif",), "labels/a.png", None, "train", "north", {"date": "2019"}),
@@ -35,6 +36,12 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
         )
         assert (new.split, new.area) == (old.split, old.area)
         assert {k: v for k, v in new.metadata.items() if v} == dict(old.metadata)
+
+
+def test_the_legend_stays_with_other_records_and_another_root(tmp_path: Path) -> None:
+    index = PatchIndex(RECORDS, tmp_path, load_legend("dubai"))
+    assert index.where(split="val").legend == load_legend("dubai")
+    assert index.moved(tmp_path / "x").legend == load_legend("dubai")
 
 
 def test_paths_follow_when_the_table_is_written_elsewhere(tmp_path: Path) -> None:

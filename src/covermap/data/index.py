@@ -16,6 +16,7 @@ from typing import Any
 
 from covermap.errors import ConfigError, InputError, nearest, require
 from covermap.grid import Window
+from covermap.legend import Legend
 from covermap.raster.writing import atomic_path, write_text_atomic
 
 TEXT_COLUMNS = ("id", "image", "label", "split", "area")
@@ -58,10 +59,12 @@ class PatchIndex:
     Attributes:
         records: the records; their ids are unique.
         root: folder that relative paths start from.
+        legend: what the labels mean, where the layout knows it; None elsewhere.
     """
 
     records: tuple[PatchRecord, ...]
     root: Path
+    legend: Legend | None = None
 
     def __post_init__(self) -> None:
         """Refuse records that share an id.
@@ -104,8 +107,8 @@ class PatchIndex:
         return os.path.normpath(self.root / path)
 
     def with_records(self, records: Iterable[PatchRecord]) -> PatchIndex:
-        """Return an index of other records with the same root."""
-        return PatchIndex(tuple(records), self.root)
+        """Return an index of other records with the same root and legend."""
+        return replace(self, records=tuple(records))
 
     def where(
         self, *, split: str | None = None, area: str | None = None, **metadata: str
@@ -136,17 +139,15 @@ class PatchIndex:
                 return path
             return Path(os.path.relpath(self.resolve(path), root)).as_posix()
 
-        return PatchIndex(
-            tuple(
-                replace(
-                    record,
-                    images=tuple(move(path) for path in record.images),
-                    label=move(record.label) if record.label is not None else None,
-                )
-                for record in self.records
-            ),
-            root,
+        records = (
+            replace(
+                record,
+                images=tuple(move(path) for path in record.images),
+                label=move(record.label) if record.label is not None else None,
+            )
+            for record in self.records
         )
+        return replace(self, records=tuple(records), root=root)
 
     def write(self, target: str | Path) -> Path:
         """Write the table as CSV, or as Parquet where the name ends so.

@@ -15,13 +15,29 @@ from covermap.progress import SILENT, Progress
 from covermap.recipes.schema import DataSection, values
 from covermap.sensors import Sensor, load_sensor
 
+AUTO = "auto"
+"""In place of a legend's name: the layout's own."""
 
-def read_legend(given: str | Mapping[str, Any]) -> Legend:
-    """The legend of a recipe, named or written out.
+
+def read_legend(given: str | Mapping[str, Any], own: Legend | None) -> Legend:
+    """The legend of a recipe, named, written out, or left to the layout.
+
+    Args:
+        given: a name, the entries of a legend, or `auto`.
+        own: what the layout knows, for `auto`.
 
     Raises:
+        ConfigError: it is left to the layout, which knows none.
         LegendError: there is none of that name, or the entries do not describe one.
     """
+    if given == AUTO:
+        if own is None:
+            raise ConfigError(
+                "data.legend is auto, but the layout does not know what the labels mean "
+                "(pair-lists does with data.options.benchmark). Name a legend: covermap datasets "
+                "list"
+            )
+        return own
     return load_legend(given) if isinstance(given, str) else Legend.from_dict(given, "data.legend")
 
 
@@ -53,9 +69,10 @@ def open_collection(section: DataSection, root: str | Path | None = None) -> Col
         raise ConfigError(
             "The recipe does not say where its data lies: give --data DIR or set data.root"
         )
+    index = read_layout(place, section.layout, section.options)
     return Collection(
-        index=read_layout(place, section.layout, section.options),
-        legend=read_legend(section.legend),
+        index=index,
+        legend=read_legend(section.legend, index.legend),
         sensor=read_sensor(section.sensor) if section.sensor else None,
         bands=section.bands,
         nodata=section.nodata,

@@ -98,7 +98,8 @@ class DataSection(Section):
         default_factory=dict, description="The layout's own options (covermap datasets show NAME)."
     )
     legend: str | dict[str, Any] = Field(
-        description="Name of a built-in legend, path of a legend file, or the legend itself."
+        description="Name of a built-in legend, path of a legend file, or the legend itself; auto "
+        "is the layout's own, where it has one."
     )
     sensor: str | dict[str, Any] | None = Field(
         default=None, description="Name or path of a sensor, or the sensor itself."

@@ -117,12 +117,16 @@ def test_legends_of_folds(benchmark: str, fold: int, novel: set[int], known: int
     assert whole.encode(np.full((1, 1), 255, np.uint8))[0, 0] == 255
 
 
-def test_a_recipe_takes_the_training_legend_written_out(pascal: Path) -> None:
+@pytest.mark.parametrize("written", [False, True])
+def test_a_recipe_takes_the_training_legend(pascal: Path, written: bool) -> None:
     legend = training_legend("pascal5i", 0)
-    data = {"layout": "pair-lists", "root": str(pascal), "legend": legend.to_dict()}
-    data["sensor"] = "rgb"
-    recipe = parse_recipe({"name": "base", "data": data}, "recipe")
-    collection = open_collection(recipe.data)
+    data = {"layout": "pair-lists", "root": str(pascal), "sensor": "rgb"}
+    if written:
+        data |= {"legend": legend.to_dict()}
+    else:
+        options = {"benchmark": "pascal5i", "least": 2047, "val": "none"}
+        data |= {"legend": "auto", "options": options}
+    collection = open_collection(parse_recipe({"name": "base", "data": data}, "recipe").data)
     assert collection.legend == legend
     sample = RecordReader(collection).read(next(r for r in collection.index if r.id == "t3"))
     assert sample.label is not None

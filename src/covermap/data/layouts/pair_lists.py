@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from covermap.data.episodes import FewShotImage, refuse_missing
+from covermap.data.few_shot.legends import training_legend
 from covermap.data.few_shot.pairs import class_areas, read_pair_list
 from covermap.data.index import PatchIndex, PatchRecord
 from covermap.errors import ConfigError, InputError
@@ -22,8 +23,8 @@ def pair_lists(
 ) -> PatchIndex:
     """Read lists with one line per image: image file, space, label file, both below the root.
 
-    With a benchmark, images are left out on which no base class of the fold is seen; the legend is
-    then `few_shot.legends.training_legend(benchmark, fold)`, in which novel classes are background.
+    With a benchmark, images are left out on which no base class of the fold is seen, and
+    `legend: auto` is the fold's legend of base training, in which novel classes are background.
 
     Args:
         root: folder that the paths in the lists start from.
@@ -34,7 +35,7 @@ def pair_lists(
         least: pixels of a base class that an image must show at least.
 
     Returns:
-        The index.
+        The index; with a benchmark, it has the fold's legend.
 
     Raises:
         InputError: a list is missing or broken, or files that it names are missing.
@@ -63,7 +64,8 @@ def pair_lists(
         records += [_record(pair, split, root) for pair in pairs]
     if not records:
         raise ConfigError("train and val are both 'none'; name at least one list.")
-    return PatchIndex(tuple(records), root.absolute())
+    legend = training_legend(benchmark, fold) if benchmark else None
+    return PatchIndex(tuple(records), root.absolute(), legend)
 
 
 def _record(pair: FewShotImage, split: str, root: Path) -> PatchRecord:
