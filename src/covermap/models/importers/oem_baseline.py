@@ -33,16 +33,8 @@ UNUSED = ("model.segmentation_head.0.weight", "model.segmentation_head.0.bias")
 
 ADVICE = "The importer reads the baseline's own network only: PSPNet on EfficientNet-B4, 3 bands."
 
-MEANS = (113.4495, 116.535, 99.9345)
-"""0.4449, 0.4570 and 0.3919 of 255: red, green, blue."""
-
-STDS = (42.381, 38.046, 38.3775)
-"""0.1662, 0.1492 and 0.1505 of 255."""
-
 LEGEND = "oem-fewshot-train"
-
-GSD = 0.35
-"""Metres per pixel; those of OpenEarthMap have 0.25 to 0.5 m, of which this is the middle."""
+SENSOR = "oem-fewshot"
 
 PATCH = 1024
 MARGIN = 128
@@ -79,8 +71,8 @@ def oem_baseline(
     state = rename(tensors, {"model.": ""}, where)
     head = state.get("classifier.weight")
     classes = 1 if head is None else head.shape[0]
-    sensor = load_sensor("rgb")
-    bands = tuple(map(BandNorm.of, sensor.bands, MEANS, STDS))
+    sensor = load_sensor(SENSOR)
+    bands = tuple(map(BandNorm.of, sensor.bands))
     found = FoundNetwork(SPEC, len(bands), classes, state)
     model = assemble(found, bands, classes, where, ADVICE)
     bundle = Bundle.create(
@@ -88,7 +80,7 @@ def oem_baseline(
         legend=check_legend(legend or LEGEND, classes, where, "Give one that fits: --legend FILE."),
         bands=bands,
         sensor=sensor.name,
-        gsd=gsd or GSD,
+        gsd=gsd or sensor.gsd,
         patch=PATCH,
         tile=PATCH,
         margin=MARGIN,
