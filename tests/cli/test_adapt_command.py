@@ -118,9 +118,23 @@ def test_the_same_command_gives_the_same_bytes(run, bundle, support, tmp_path) -
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_queries_of_an_episodes_file_are_its_images(run, bundle, support, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps({"support_set": {"8": ["x.tif"]}, "query_set": ["a1.tif"]}))
+    words = ("adapt", "few-shot", bundle, "-s", support / "new", "-q")
+    paths = {"file": (file, "--data", support / "data"), "raster": (support / "data/images/a1.tif",)}
+    for name, given in paths.items():
+        assert run(*words, "--queries", *given, "-o", tmp_path / name).code == 0
+    assert run(*words, "-o", tmp_path / "support").code == 0
+    assert (tmp_path / "file").read_bytes() == (tmp_path / "raster").read_bytes()
+    assert (tmp_path / "file").read_bytes() != (tmp_path / "support").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--support", "new", "--queries", "val.json"), "say where the images of its queries"),
+        (("--support", "new", "--queries", "val.json", "--data", "data"), "names no queries"),
         (("--support", "new", "--method", "daim"), "Did you mean 'diam'?"),
         (("--support", "new", "--set", "iteration=3"), "Did you mean 'iterations'?"),
         (("--support", "new", "--set", "iterations=many"), "iterations"),

@@ -91,10 +91,11 @@ def adapt_few_shot(
         support: a folder with a folder per new class (each with `images` and `labels`); an episodes
             file (JSON) of the OpenEarthMap challenge's form; or shapes (vector file) drawn over
             `scene`.
-        queries: rasters or a folder of rasters to adapt to; the support itself by default.
+        queries: rasters, a folder of rasters, or an episodes file (JSON) whose queries are meant,
+            to adapt to; the support itself by default.
         scene: imagery that shapes are drawn over.
         field: attribute of the shapes that names the class.
-        data: folder in which the images and labels of an episodes file lie.
+        data: folder in which the images and labels of episodes files lie.
         classes: names, values and colours of the new classes; names come from the support, values
             and colours are chosen where they are not given. For an episodes file it is needed.
         bands: names of the files' bands in order, where they do not say.
@@ -130,7 +131,7 @@ def adapt_few_shot(
     tiles = cut_support(
         images, loaded.legend.names, names, side, unmarked=options.unmarked, **drawn
     )
-    scenes = [opened(path) for path in _rasters(queries)]
+    scenes = [opened(path) for path in _rasters(queries, data)]
     asked = query_tiles(scenes, side, most=options.query_tiles, seed=options.seed) if scenes else []
     return adapt_bundle(
         loaded,
@@ -205,17 +206,31 @@ def _support(
     return _shapes(path, scene, field, bundle, opened)
 
 
-def _rasters(queries: str | Path | Sequence[str | Path] | None) -> list[str]:
-    from covermap.mapping.jobs import find_rasters
-
+def _rasters(
+    queries: str | Path | Sequence[str | Path] | None, data: str | Path | None
+) -> list[str]:
+    """The files of queries in whichever of their forms."""
     if queries is None:
         return []
     paths = [queries] if isinstance(queries, str | Path) else list(queries)
-    return [
-        str(found)
-        for path in paths
-        for found in (find_rasters(path) if Path(path).is_dir() else [path])
-    ]
+    return [str(found) for path in paths for found in _rasters_of(path, data)]
+
+
+def _rasters_of(path: str | Path, data: str | Path | None) -> Sequence[str | Path]:
+    from covermap.data.episodes import read_episode_file
+    from covermap.data.few_shot.finding import look_below
+    from covermap.mapping.jobs import find_rasters
+
+    if Path(path).is_dir():
+        return find_rasters(path)
+    if Path(path).suffix.lower() != ".json":
+        return [path]
+    if data is None:
+        raise ConfigError(f"{path}: say where the images of its queries lie with `data`.")
+    names = read_episode_file(Path(path)).queries
+    if not names:
+        raise InputError(f"{path}: names no queries. Give rasters, or leave `queries` out.")
+    return [pair.image for pair in look_below(data).pairs(names, str(path), labelled=False)]
 
 
 def _shapes(

@@ -28,7 +28,7 @@ folder per class with images and labels
 --out more.safetensors` shapes drawn over a scene
 
 `covermap adapt few-shot base.safetensors --support val.json --data oem --classes oem-fewshot-val
---queries region.tif --out more.safetensors`
+--queries val.json --out more.safetensors`
 
 `covermap adapt few-shot base.safetensors --support new/ --mother "building 2=building"
 --set iterations=200 --out more.safetensors`
@@ -47,7 +47,11 @@ def few_shot(
     out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write.")],
     queries: Annotated[
         list[str] | None,
-        typer.Option("--queries", help="Rasters or a folder to adapt to; default: the support."),
+        typer.Option(
+            "--queries",
+            help="Rasters, a folder, or an episodes file (json) whose queries to adapt to; "
+            "default: the support.",
+        ),
     ] = None,
     method: Annotated[
         str, typer.Option("--method", "-m", help="diam, bcm, prototype or finetune.")
@@ -59,7 +63,7 @@ def few_shot(
         str | None, typer.Option(help="Attribute of the shapes that names the class.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", "-d", help="Where the images of an episodes file lie.")
+        Path | None, typer.Option("--data", "-d", help="Where the images of episodes files lie.")
     ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Legend with names, values and colours of the new classes.")
