@@ -91,8 +91,7 @@ def adapt_few_shot(
         support: a folder with a folder per new class (each with `images` and `labels`); an episodes
             file (JSON) of the OpenEarthMap challenge's form; or shapes (vector file) drawn over
             `scene`.
-        queries: rasters, a folder of rasters, or an episodes file (JSON) whose queries are meant,
-            to adapt to; the support itself by default.
+        queries: rasters, a folder, or an episodes file to adapt to; the support by default.
         scene: imagery that shapes are drawn over.
         field: attribute of the shapes that names the class.
         data: folder in which the images and labels of episodes files lie.
