@@ -122,7 +122,10 @@ def test_queries_of_an_episodes_file_are_its_images(run, bundle, support, tmp_pa
     file = tmp_path / "some.json"
     file.write_text(json.dumps({"support_set": {"8": ["x.tif"]}, "query_set": ["a1.tif"]}))
     words = ("adapt", "few-shot", bundle, "-s", support / "new", "-q")
-    paths = {"file": (file, "--data", support / "data"), "raster": (support / "data/images/a1.tif",)}
+    paths = {
+        "file": (file, "--data", support / "data"),
+        "raster": (support / "data/images/a1.tif",),
+    }
     for name, given in paths.items():
         assert run(*words, "--queries", *given, "-o", tmp_path / name).code == 0
     assert run(*words, "-o", tmp_path / "support").code == 0
