@@ -15,6 +15,7 @@ import csv
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from covermap.data.sample import Sample
 from covermap.grid import Window
 from covermap.learning import bcm, diam, fine_tuning, prototypes
 from covermap.learning.few_shot import FewShotResult
+from covermap.learning.few_shot_bundle import method_config
 from covermap.learning.few_shot_features import Extracted, extract
 from covermap.legend import load_legend
 from covermap.models.bundle import Bundle
@@ -37,10 +39,14 @@ NOVEL = ("road", "building")
 BASE = ("other", "water", "land", "vegetation")
 SHOTS, SIDE, LEAST = 5, 512, 16_384
 
+OWN = method_config("diam", {})  # one classifier for all queries, as bundles are adapted
 METHODS: dict[str, tuple[Any, Any]] = {
     "prototypes": (prototypes.adapt, prototypes.PrototypeConfig()),
     "fine-tuning": (fine_tuning.adapt, fine_tuning.FineTuneConfig()),
     "DIaM, parity": (diam.adapt, diam.DiamConfig()),
+    "DIaM, parity, one classifier": (diam.adapt, diam.DiamConfig(shared=True)),
+    "DIaM, covermap": (diam.adapt, replace(OWN, shared=False)),
+    "DIaM, covermap, one classifier": (diam.adapt, OWN),
     "BCM": (bcm.adapt, bcm.BcmConfig(partial_labels=True)),
 }
 

@@ -17,6 +17,7 @@ only (`partial_labels`), and masks by area (`masks`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ from covermap.learning.few_shot import (
     prototypes,
     query_weights,
 )
+from covermap.learning.whitening import Whitening
 from covermap.legend import IGNORE
 
 __all__ = ["DiamConfig", "DiamResult", "adapt"]
@@ -57,8 +59,8 @@ def adapt(
 ) -> DiamResult:
     """Adapt a base classifier to novel classes and to queries.
 
-    Everything is computed in float64 where the classifier is of that type, else in float32.
-    Queries do not influence each other unless `config.shared`.
+    Computed in float64 where the classifier is of that type, else in float32. Queries do not
+    influence each other unless `config.shared`.
 
     Args:
         support_features: (S, C, h, w) float, any range.
@@ -70,13 +72,11 @@ def adapt(
         novel_classes: names of the N novel classes, in class order.
         config: settings.
         query_valid: (T, H, W) bool, pixels of the queries that count; None for all.
-        query_labels: (T, H, W) integer, class index, 255 ignore; for the marginals upperbound and
-            image_level only.
+        query_labels: (T, H, W) integer, class index, 255 ignore; for two of the marginals.
         background: base row that novel probability returns to in the distillation.
 
     Returns:
-        The classifiers; `losses` has ce, kl, entropy, distillation (each without its factor) and
-        total (with factors).
+        The classifiers; `losses` has ce, kl, entropy, distillation (without factors) and total.
 
     Raises:
         InputError: arrays do not match each other, hold NaN, or a novel class has no pixel.
@@ -86,10 +86,24 @@ def adapt(
     check_base(base_weight, base_bias, support_features, background)
     check_queries(query_features, support_features)
     if config.shared:
-        query_features = _in_one(query_features, channels=True)
-        query_valid = None if query_valid is None else _in_one(query_valid)
-        query_labels = None if query_labels is None else _in_one(query_labels)
+        query_features = _in_one(query_features.transpose(0, 1))[None]
+        query_valid = None if query_valid is None else _in_one(query_valid[None])
+        query_labels = None if query_labels is None else _in_one(query_labels[None])
     dtype = torch.float64 if base_weight.dtype == torch.float64 else torch.float32
+    if config.whiten:
+        space = Whitening.of(support_features, support_labels, dtype)
+        found = adapt(
+            space.apply(support_features),
+            support_labels,
+            space.apply(query_features),
+            *space.rows(base_weight.detach(), base_bias.detach()),
+            novel_classes=novel_classes,
+            config=replace(config, whiten=False, shared=False),
+            query_valid=query_valid,
+            query_labels=query_labels,
+            background=background,
+        )
+        return space.back(found)
     weight, bias = base_weight.detach().to(dtype), base_bias.detach().to(dtype)
     support = prepare_support(
         support_features, support_labels, len(weight), novel_classes, config.masks, dtype
@@ -165,12 +179,9 @@ def _weights(
     return votes.flatten().to(like).expand(count, -1)
 
 
-def _in_one(array: Tensor, channels: bool = False) -> Tensor:
-    """Put images below each other: (T, H, W) -> (1, T · H, W), (T, C, h, w) -> (1, C, T · h, w)."""
-    if channels:
-        array = array.transpose(0, 1)
-        return array.reshape(1, array.shape[0], -1, array.shape[3])
-    return array.reshape(1, -1, array.shape[2])
+def _in_one(array: Tensor) -> Tensor:
+    """Put images below each other: (X, T, H, W) -> (X, T · H, W)."""
+    return array.flatten(1, 2)
 
 
 def _mothers(

@@ -36,6 +36,9 @@ class DiamConfig:
         partial_labels: whether each support image shows only some of the novel classes: pixels
             without a label then may be any class that the image was not searched for.
         shared: whether all queries share one classifier, which then serves other images too.
+        whiten: whether the correlation of the support's features is taken out first.
+        balance: how far rare novel classes weigh more in the support, 0 to 1: the weight of each
+            is (mean number of pixels / its own) to this power.
     """
 
     term_weights: tuple[float, float, float, float] = (100.0, 1.0, 1.0, 100.0)
@@ -51,6 +54,8 @@ class DiamConfig:
     mothers: tuple[int, ...] | Literal["mined"] = ()
     partial_labels: bool = False
     shared: bool = False
+    whiten: bool = False
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -69,5 +74,7 @@ class DiamConfig:
             wrong.append(f"masks is {self.masks!r}; expected one of {', '.join(known)}")
         if self.background_weight is not None and self.background_weight < 0:
             wrong.append(f"background_weight is {self.background_weight}; expected at least 0")
+        if not 0 <= self.balance <= 1:
+            wrong.append(f"balance is {self.balance}; expected 0 to 1")
         if wrong:
             raise ConfigError("The settings of DIaM are not valid:\n  " + "\n  ".join(wrong))

@@ -27,6 +27,8 @@ class FineTuneConfig:
             with one image per class.
         masks: how labels come to the grid of features: nearest or area.
         partial_labels: whether each support image shows only some of the novel classes.
+        whiten: whether the correlation of the support's features is taken out first.
+        balance: how far rare novel classes weigh more, 0 to 1.
     """
 
     iterations: int = 100
@@ -35,6 +37,8 @@ class FineTuneConfig:
     background_weight: float | None = None
     masks: Masks = "nearest"
     partial_labels: bool = False
+    whiten: bool = False
+    balance: float = 0.0
 
 
 def adapt(
@@ -87,6 +91,8 @@ def adapt(
             background_weight=config.background_weight,
             masks=config.masks,
             partial_labels=config.partial_labels,
+            whiten=config.whiten,
+            balance=config.balance,
             shared=True,
         ),
         background=background,
