@@ -143,6 +143,11 @@ def scores(result: FewShotResult, queries: Extracted, labels: Sequence[np.ndarra
     return np.asarray(matrix.scores((*BASE, *NOVEL)).iou)[1:]
 
 
+def thinned(features: torch.Tensor) -> torch.Tensor:
+    """Every second row and column: all methods learn from a quarter of the places alike."""
+    return features[:, :, ::2, ::2].contiguous()
+
+
 def single(result: FewShotResult, place: int) -> FewShotResult:
     """The classifier of one query."""
     return FewShotResult(
@@ -172,9 +177,9 @@ def main() -> None:
         for name, (adapt, config) in METHODS.items():
             start = time.perf_counter()
             result = adapt(
-                support.features,
+                thinned(support.features),
                 support.labels,
-                queries.features,
+                thinned(queries.features),
                 weight,
                 bias,
                 novel_classes=NOVEL,

@@ -22,7 +22,7 @@ def build_app() -> typer.Typer:
     """Put the commands together."""
     app = typer.Typer(
         name="covermap",
-        help="Land-cover maps from few, coarse or borrowed labels: train → map → assess.",
+        help="Land-cover maps from few, coarse or borrowed labels: train → adapt → map → assess.",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="markdown",
