@@ -6,6 +6,7 @@
 
 from covermap.api.adapting import FewShotOptions, adapt_few_shot
 from covermap.api.assessing import evaluate, evaluate_bundle, evaluate_predictions
+from covermap.api.few_shot import FewShotTrial, evaluate_few_shot
 from covermap.api.mapping import map_raster, predict, records_of
 from covermap.api.training import TrainingRun, check_dataset, data_section, prepare, train
 from covermap.models.bundle import Bundle
@@ -14,12 +15,14 @@ from covermap.models.importers import import_checkpoint
 __all__ = [
     "Bundle",
     "FewShotOptions",
+    "FewShotTrial",
     "TrainingRun",
     "adapt_few_shot",
     "check_dataset",
     "data_section",
     "evaluate",
     "evaluate_bundle",
+    "evaluate_few_shot",
     "evaluate_predictions",
     "import_checkpoint",
     "map_raster",

@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from typer.core import TyperGroup
 
 from covermap.errors import ConfigError
 from covermap.progress import SILENT, Progress, Task
@@ -30,6 +31,22 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress, no warnings: errors and results only.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
+
+
+DEFAULT = "default"
+"""Name of the command that a `GroupWithDefault` runs where no other is named."""
+
+
+class GroupWithDefault(TyperGroup):
+    """A command that also has sub-commands: words that name none of them are its own."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """Read the words with the sub-command that they name first, else with `DEFAULT`."""
+        if args and args[0] in self.commands and args[0] != DEFAULT:
+            return super().make_context(info_name, args, parent, **extra)
+        return self.commands[DEFAULT].make_context(info_name, args, parent, **extra)
 
 
 @dataclass

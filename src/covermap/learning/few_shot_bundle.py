@@ -80,12 +80,13 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 """The few-shot methods by name."""
 
 
-def method_config(name: str, settings: Mapping[str, Any]) -> Any:
+def method_config(name: str, settings: Mapping[str, Any], *, published: bool = False) -> Any:
     """The settings of a method.
 
     Args:
         name: one of `METHODS`.
         settings: values by field name that differ from the defaults.
+        published: whether the defaults are the method's own, instead of those for a bundle.
 
     Returns:
         The method's frozen dataclass.
@@ -99,7 +100,8 @@ def method_config(name: str, settings: Mapping[str, Any]) -> Any:
             f"Methods: {', '.join(METHODS)}."
         )
     method = METHODS[name]
-    return parse_values(method.config, {**method.defaults, **settings}, f"the method {name!r}")
+    defaults = {} if published else method.defaults
+    return parse_values(method.config, {**defaults, **settings}, f"the method {name!r}")
 
 
 def linear_part(bundle: Bundle) -> tuple[Tensor, Tensor]:
