@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 
 from covermap.assessment.few_shot import base_rows, evaluate_episode
-from covermap.data.episodes import Episode, FewShotImage, read_pair
+from covermap.data.episodes import Episode, FewShotImage, read_pair, read_support
 from covermap.errors import BandError, BundleError, ConfigError, InputError, LegendError
+from covermap.learning import diam
+from covermap.learning.diam_config import DiamConfig
 from covermap.learning.few_shot_bundle import method_config
 from covermap.legend import LandClass, Legend
 from covermap.models.bundle import BandNorm, Bundle
@@ -32,7 +34,6 @@ LEGEND = Legend(
         for value, name in ((0, "other"), (3, "grass"), (5, "roof"), (9, "lake"), (7, "road"))
     ),
 )
-BASE = (1.0, 2.0, 0.5)  # lengths of the rows
 
 
 def draw(seed: int, classes: Sequence[int], shape: tuple[int, int] = (SIDE, SIDE)) -> Any:
@@ -79,20 +80,22 @@ def bundle_of(
     family: ModelSpec | None = None,
     names: tuple[str, ...] = ("roof", "other", "grass"),
     bands: tuple[str, ...] = ("red", "green", "blue"),
+    rows: bool = False,
     **details: Any,
 ) -> Bundle:
-    """A bundle whose classes stand in another order than the episode's."""
+    """A bundle whose classes stand in another order than the episode's; its rows fit their colours
+    where the network is of pixels alone (`family` None, or `rows`)."""
     torch.manual_seed(3)
     norms = [BandNorm(name=n, mean=MEAN, std=STD, low=0, high=255) for n in bands]
     classes = tuple(LandClass(i, n, (9, i, 0)) for i, n in enumerate(names))
     model = build(family or ModelSpec("pixel"), norms, names)
     assert isinstance(model, LinearSegmenter)
-    if family is None:
+    if family is None or rows:
         spots = (COLORS - MEAN) / STD
-        rows = [spots[LEGEND.names.index(n)] if n in LEGEND.names else spots[0] for n in names]
+        ideal = [spots[LEGEND.names.index(n)] if n in LEGEND.names else spots[0] for n in names]
         order = [("red", "green", "blue").index(name) for name in bands]
-        weight = torch.tensor(np.array(rows)[:, order], dtype=torch.float32)
-        bias = torch.tensor([-0.5 * float(row @ row) for row in np.array(rows)])
+        weight = torch.tensor(np.array(ideal)[:, order], dtype=torch.float32)
+        bias = torch.tensor([-0.5 * float(row @ row) for row in ideal])
         with torch.no_grad():
             model.classifier.weight.copy_(weight[:, :, None, None])
             assert model.classifier.bias is not None
@@ -221,6 +224,52 @@ def test_probabilities_are_enlarged_and_turned(episode: Episode, tmp_path: Path,
         kept = np.array(Image.open(keep / f"preds/{item.id}.png"))
         assert (kept != expected).mean() < 0.002  # float32 beside float64
         assert len(np.unique(expected)) > 1
+
+
+@pytest.mark.parametrize("marginal", ["self", "upperbound"])
+def test_diam_gets_each_query_with_its_mask_and_label(episode: Episode, marginal: str) -> None:
+    """The same as adapting by hand; a query of 40 rows leaves padding on the canvas of 48."""
+    config = DiamConfig(iterations=40, marginal=marginal)  # type: ignore[arg-type]
+    found = evaluate_episode(bundle_of(), episode, config=config, size=SIDE)
+    assert found is not None
+    support = read_support(episode, SIDE)
+    spots = torch.tensor((COLORS[:3] - MEAN) / STD, dtype=torch.float32)
+    pairs = []
+    for item in episode.queries:
+        query = read_pair(item, LEGEND, SIDE)
+        assert query.label is not None
+        seen = torch.tensor(features(item, SIDE), dtype=torch.float32)[None]
+        result = diam.adapt(
+            torch.tensor(
+                np.stack([features(i, SIDE) for i in episode.support_images]), dtype=torch.float32
+            ),
+            torch.tensor(np.stack([pair.label for pair in support])),
+            seen,
+            spots,
+            -0.5 * (spots**2).sum(1),
+            novel_classes=episode.novel,
+            config=config,
+            query_valid=torch.tensor(query.valid)[None],
+            query_labels=torch.tensor(query.label)[None],
+        )
+        pairs.append((query.label, result.logits(seen)[0].argmax(0).numpy()))
+    assert found.iou.tolist() == pytest.approx(ious(pairs), abs=2e-3)
+
+
+def test_a_network_that_pads_is_cut_back(episode: Episode) -> None:
+    plain, padded = (
+        evaluate_episode(
+            bundle_of(ModelSpec("pixel", {"stride": stride}), rows=True),
+            episode,
+            method="prototype",
+            size=None,
+            tta="d4",
+        )
+        for stride in (1, 32)
+    )
+    assert plain is not None
+    assert padded is not None
+    assert np.array_equal(plain.confusion.matrix, padded.confusion.matrix)
 
 
 def test_the_batch_changes_nothing_and_queries_are_adapted_to(episode: Episode) -> None:
