@@ -291,14 +291,14 @@ def test_the_batch_changes_nothing_and_queries_are_adapted_to(episode: Episode) 
 
 
 def test_a_shared_classifier_and_marginals(episode: Episode) -> None:
-    def score(**settings: Any) -> float:
+    def score(batch: int = 4, **settings: Any) -> float:
         config = method_config("diam", {"iterations": 60, **settings}, published=True)
-        found = evaluate_episode(bundle_of(), episode, config=config, size=SIDE)
+        found = evaluate_episode(bundle_of(), episode, config=config, size=SIDE, batch=batch)
         assert found is not None
         return found.base + found.novel_mean
 
     alone = score()
-    assert score(shared=True) != alone
+    assert score(shared=True) == score(shared=True, batch=1) != alone
     assert score(marginal="upperbound", term_weights=[100, 30, 1, 100]) > alone
 
 

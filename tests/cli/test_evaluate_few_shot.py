@@ -113,6 +113,7 @@ def test_the_challenge_by_class_with_predictions_to_submit(run, oem, tmp_path): 
     score = next(line for line in lines if line.startswith("score"))
     assert float(score.split()[-1]) == pytest.approx(100 * fold["score"], abs=0.005)
     assert told["settings"]["settings"]["iterations"] == 5
+    assert told["settings"]["settings"]["shared"] is False  # as published, a classifier per query
     assert told["settings"]["size"] == 40
     done = run(
         *("submit", "oem-fewshot", keep / "preds", "--root", oem, "--phase", "val"),
@@ -183,9 +184,13 @@ def test_fewer_shots_and_queries(oem: Path, pascal: Path) -> None:
     with pytest.raises(ConfigError, match=r"runs: .*fixed"):
         evaluate_few_shot(base, "oem", oem, trial=FewShotTrial(runs=5))
     first = Bundle.load(pascal / "base-0.safetensors")
-    trial = FewShotTrial("prototype", folds=(0,), shots=1, runs=1, most=3, size=64)
-    table = evaluate_few_shot(first, "pascal5i", pascal, trial=trial)
-    assert table.rows[0].runs[0].queries == 3
+    found = []
+    for seed in (1, 1, 2):
+        trial = FewShotTrial("prototype", folds=(0,), shots=1, runs=1, most=3, size=64, seed=seed)
+        table = evaluate_few_shot(first, "pascal5i", pascal, trial=trial)
+        assert table.rows[0].runs[0].queries == 3
+        found.append(table.to_dict()["folds"])
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize(
@@ -198,6 +203,7 @@ def test_fewer_shots_and_queries(oem: Path, pascal: Path) -> None:
         (("oem", "--folds", "0"), "folds: the support and the queries of oem are fixed"),
         (("oem", "--size", "big"), "size is 'big'"),
         (("oem", "--shots", "0"), "at least 1"),
+        (("oem", "--tta", "d8"), "tta is 'd8'"),
         (("oem", "--marginal", "none"), "marginal"),
         (("oem", "--method", "bcm", "--marginal", "self"), "has no option 'marginal'"),
         (("oem", "--method", "protonet"), "no few-shot method 'protonet'"),
