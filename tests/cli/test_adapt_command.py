@@ -43,8 +43,8 @@ def support(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image, label = lake(7)
     write_raster(root / "scene.tif", image)
     with rasterio.open(root / "scene.tif") as scene:
-        left, top = scene.transform @ (22, 22)
-        right, bottom = scene.transform @ (42, 42)
+        left, top = scene.transform * (22, 22)
+        right, bottom = scene.transform * (42, 42)
         crs = scene.crs.to_epsg()
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     shape = {"type": "Polygon", "coordinates": [ring]}

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from covermap.learning.diam import DiamConfig, adapt
-from covermap.learning.whitening import Whitening
+from covermap.learning.whitening import SHRINKAGE, Whitening
 
 
 def features(seed: int = 0, images: int = 3) -> torch.Tensor:
@@ -25,7 +25,7 @@ def test_the_covariance_becomes_the_identity_but_for_shrinkage() -> None:
     space = Whitening.of(raw, LABELS, torch.float64)
     cells = raw.permute(1, 0, 2, 3).flatten(1).numpy()
     covariance = np.cov(cells, bias=True)
-    shrunk = covariance + 0.01 * np.trace(covariance) / 5 * np.eye(5)
+    shrunk = covariance + SHRINKAGE * np.trace(covariance) / 5 * np.eye(5)
     forward = space.forward.numpy()
     np.testing.assert_allclose(forward @ shrunk @ forward.T, np.eye(5), atol=1e-9)
     np.testing.assert_allclose(space.apply(raw).mean((0, 2, 3)).numpy(), 0, atol=1e-9)
@@ -64,7 +64,7 @@ def test_prototypes_are_linear_discriminants() -> None:
     torch.testing.assert_close(found.weight[0, :2], weight)
     cells = raw.permute(1, 0, 2, 3).flatten(1).numpy()
     covariance = np.cov(cells, bias=True)
-    covariance += 0.01 * np.trace(covariance) / 5 * np.eye(5)
+    covariance += SHRINKAGE * np.trace(covariance) / 5 * np.eye(5)
     mean = cells[:, labels.flatten() == 2].mean(1) - cells.mean(1)
     discriminant = np.linalg.solve(covariance, mean)
     row = found.weight[0, 2].numpy()
@@ -82,6 +82,7 @@ def test_rare_classes_weigh_more() -> None:
             novel_classes=["a", "b"],
             config=DiamConfig(iterations=1, balance=balance, background_weight=0.0),
         )  # fmt: skip
-        # all probabilities are one third: log 3 for each of the ten pixels, over twenty in all
-        expected = np.log(3) / 20 * (9 * (5 / 9) ** balance + 1 * 5**balance)
+        # all probabilities are one third: log 3 for each of the ten pixels, over twenty in all;
+        # ten pixels are of neither class
+        expected = np.log(3) / 20 * (9 * (10 / 9) ** balance + 1 * 10**balance)
         np.testing.assert_allclose(found.losses["ce"][0, 0], expected, rtol=1e-8)

@@ -38,7 +38,7 @@ class DiamConfig:
         shared: whether all queries share one classifier, which then serves other images too.
         whiten: whether the correlation of the support's features is taken out first.
         balance: how far rare novel classes weigh more in the support, 0 to 1: the weight of each
-            is (mean number of pixels / its own) to this power.
+            is (number of pixels without a novel class / its own) to this power.
     """
 
     term_weights: tuple[float, float, float, float] = (100.0, 1.0, 1.0, 100.0)

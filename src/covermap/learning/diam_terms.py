@@ -62,8 +62,8 @@ class SupportTerm:
         given = config.background_weight
         weights[0] = (0.01 if support.shots == 1 else 0.15) if given is None else given
         if config.balance:
-            sizes = support.shares[:, 1:].sum((0, 2)).clamp_min(1)
-            weights[1:] = (sizes.mean() / sizes) ** config.balance
+            sizes = support.shares.sum((0, 2)).clamp_min(1)
+            weights[1:] = (sizes[0] / sizes[1:]) ** config.balance
         count = support.shares.sum() + config.epsilon
         self._base, self._epsilon = base, config.epsilon
         # For each image 1 for the novel classes that pixels without one may be.

@@ -15,8 +15,9 @@ from torch import Tensor
 from covermap.learning.few_shot import FewShotResult, nearest_labels
 from covermap.legend import IGNORE
 
-SHRINKAGE = 0.01
-"""Share of the mean variance that is added in every direction."""
+SHRINKAGE = 2.0
+"""Multiple of the mean variance that is added in every direction: small classes fill few cells, and
+less lets their prototypes be led by noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +36,10 @@ class Whitening:
 
     @staticmethod
     def of(features: Tensor, labels: Tensor, dtype: torch.dtype) -> Whitening:
-        """Measure features: their mean goes to 0, their covariance to about the identity.
+        """Measure features: their mean goes to 0, their covariance towards the identity.
 
         The covariance is shrunk towards a multiple of the identity (Ledoit & Wolf 2004, with a
-        fixed share), since few images leave directions without any variance.
+        fixed amount): neighbouring cells are no independent samples.
 
         Args:
             features: (S, C, h, w) float.

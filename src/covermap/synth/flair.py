@@ -353,7 +353,7 @@ def _facts(domain: _Domain, zone: int, name: str, part: Window) -> dict[str, Any
     day, minute = domain.flight(zone)
     middle = Window(part.row + part.height // 2, part.col + part.width // 2, 1, 1)
     ground = float(domain.landscape.elevation(middle)[0, 0]) - _GROUND
-    east, north = domain.landscape.transform(part) @ (part.width / 2, part.height / 2)
+    east, north = domain.landscape.transform(part) * (part.width / 2, part.height / 2)
     return {
         "domain": domain.name,
         "zone": name,
