@@ -67,7 +67,7 @@ def test_names_are_escaped():
 def test_ticks_cover_the_range_in_round_steps(low, span):
     high = low + span
     ticks = nice_ticks(low, high)
-    slack = 1e-6 * max(abs(low), abs(high), 1e-6)
+    slack = max(1e-6 * max(abs(low), abs(high), 1e-6), 1e-8 * (ticks[1] - ticks[0]))
     assert ticks[0] <= low + slack
     assert ticks[-1] >= high - slack
     assert 2 <= len(ticks) <= 8
