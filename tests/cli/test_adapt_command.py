@@ -11,6 +11,8 @@ import rasterio
 from cli_helpers import write_raster
 
 from covermap import Bundle
+from covermap.api.adapting import new_classes
+from covermap.legend import LandClass, Legend
 
 SIDE = 64
 
@@ -181,3 +183,12 @@ def test_gates_cannot_be_adapted_again(run, bundle, support, tmp_path) -> None: 
     done = run("adapt", "few-shot", more, "-s", support / "pond", "-o", tmp_path / "b", "-q")
     assert done.code == 1
     assert "not linear" in done.err
+
+
+def test_values_of_new_classes_are_free_of_codes_too() -> None:
+    rest = LandClass(6, "other", (0, 0, 0), (1, 3))
+    legend = Legend("base", (rest, LandClass(2, "water", (0, 0, 255))), ignored=(4,))
+    found = new_classes(legend, ("road", "roof"))
+    assert [entry.value for entry in found] == [5, 7]
+    assert legend.extend(found).names == ("other", "water", "road", "roof")
+    assert len({entry.color for entry in legend.extend(found).classes}) == 4

@@ -162,7 +162,9 @@ def new_classes(
     Raises:
         ConfigError: all values are taken.
     """
-    values, colors = set(legend.values), set(legend.colors)
+    # Codes that mean something in label files would make the legend ambiguous.
+    codes = {code for entry in legend.classes for code in entry.codes}
+    values, colors = {*legend.values, *codes, *legend.ignored}, set(legend.colors)
     found = []
     for place, name in enumerate(names):
         if given is not None and name.casefold() in (n.casefold() for n in given.names):
