@@ -67,7 +67,10 @@ class SupportTerm:
         count = support.shares.sum() + config.epsilon
         self._base, self._epsilon = base, config.epsilon
         # For each image 1 for the novel classes that pixels without one may be.
-        hidden = ~support.annotated if config.partial_labels else support.annotated & False
+        rows = [
+            row.to(dtype) if config.partial_labels and row.any() else None
+            for row in ~support.annotated
+        ]
         on_cpu = support.features.device.type == "cpu"
         room = CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES
         cells = max(64, room // (support.features.shape[1] * dtype.itemsize))
@@ -77,7 +80,7 @@ class SupportTerm:
             for image, shares, row in zip(
                 support.features,
                 support.shares * (weights[:, None] / count),
-                hidden.to(dtype),
+                rows,
                 strict=True,
             )
             for pixels, kinds in zip(image.split(cells, 1), shares.split(cells, 1), strict=True)
@@ -101,21 +104,26 @@ class SupportTerm:
             by_bias += change.sum(1, keepdim=True)
         return loss, by_weight.T.reshape(state.weight.shape), by_bias.view_as(state.bias)
 
-    def _push(self, scores: Tensor, kinds: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def _push(self, scores: Tensor, kinds: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """Loss (T,) and its derivative (T, K, n) for logits (T, K, n).
 
         kinds (N + 1, n) holds a · w / n; hidden (N,) is 1 for novel classes among the rows M of a
-        pixel without a class.
+        pixel without a class, None where there are none.
         """
         p = scores.softmax(1)
         base, novel = p[:, : self._base], p[:, self._base :]
-        free = base.sum(1) + hidden @ novel
-        safe, safe_novel = free + self._epsilon, novel + self._epsilon
-        loss = (kinds[0] * safe.log()).sum(1) + (kinds[1:] * safe_novel.log()).sum((1, 2))
-        pull, pull_novel = kinds[0] / safe, kinds[1:] / safe_novel
-        level = pull * free + (pull_novel * novel).sum(1)
-        base *= (level - pull)[:, None]
-        novel *= level[:, None] - pull_novel - hidden[:, None] * pull[:, None]
+        free = base.sum(1, keepdim=True)
+        if hidden is not None:
+            free += (hidden @ novel)[:, None]
+        inside = torch.cat([free, novel], 1)
+        safe = inside + self._epsilon
+        pull = kinds / safe
+        loss = (safe.log_() * kinds).sum((1, 2))
+        push = (pull * inside).sum(1, keepdim=True) - pull
+        if hidden is not None:
+            push[:, 1:] -= hidden[:, None] * pull[:, :1]
+        base *= push[:, :1]
+        novel *= push[:, 1:]
         return -loss, p
 
 
