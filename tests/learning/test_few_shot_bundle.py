@@ -91,6 +91,26 @@ def test_invalid_pixels_are_neither_support_nor_query() -> None:
     assert torch.equal(rows[0], rows[1])
 
 
+def test_masked_parts_of_queries_do_not_count() -> None:
+    support, query = [sample(0)[0]], sample(3, labelled=False)[0]
+    valid = query.valid.copy()
+    valid[8:] = False
+    rows = []
+    for level in (0.0, 5.0):
+        image = query.image.copy()
+        image[:, 8:] = level
+        masked = Sample(np.where(valid, image, level).astype(np.float32), valid)
+        adapted = adapt_bundle(make_bundle(), support, [masked], [LAKE])
+        rows.append(adapted.result)
+        assert adapted.effect.share["lake"] == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(rows[0].weight, rows[1].weight)
+    whole = adapt_bundle(make_bundle(), support, [query], [LAKE]).result
+    small = Sample(query.image[:, :8], query.valid[:8])
+    cut = adapt_bundle(make_bundle(), support, [small], [LAKE]).result
+    torch.testing.assert_close(cut.weight, rows[0].weight)
+    assert not torch.equal(whole.weight, rows[0].weight)
+
+
 def test_mothers_are_mined_where_nothing_is_background() -> None:
     """The row that novel probability returns to is told apart by its gradient."""
     kept = make_bundle(("water", "field", "other"))

@@ -170,3 +170,28 @@ def test_shares_of_a_cell() -> None:
 def test_wrong_settings_of_base_class_mining_are_refused(values) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match="Base class mining needs"):
         bcm.BcmConfig(**values)
+
+
+def test_gates_of_single_images_and_of_all_are_averaged(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Weights: five for the regression on all images, one for each image that shows both kinds."""
+
+    def counts(self, penalty=None):  # type: ignore[no-untyped-def]
+        return np.full(4, len(self._yes), np.float32), float(len(self._no))
+
+    monkeypatch.setattr(bcm._Regression, "fit", counts)
+    case = world()
+    found = run("bcm", case, partial_labels=True, max_pixels=10**6)
+    winner = torch.einsum("kc,schw->skhw", case["weight"], case["features"]).argmax(1)
+    for gate, (parent, child) in enumerate(found.pairs):
+        here = winner == parent
+        yes = (here & (case["labels"] == 2 + child)).sum((1, 2)).float()
+        searched = torch.tensor([image % 2 == child for image in range(4)])[:, None, None]
+        no = (here & (case["labels"] == 0) & searched).sum((1, 2)).float()
+        single = (yes > 1) & (no > 1)
+        parts = 5 + int(single.sum())
+        assert found.gate_weight[gate, 0] == pytest.approx(
+            float((5 * yes.sum() + yes[single].sum()) / parts)
+        )
+        assert found.gate_bias[gate] == pytest.approx(
+            float((5 * no.sum() + no[single].sum()) / parts)
+        )

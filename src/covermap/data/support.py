@@ -158,8 +158,8 @@ def _tiles(
     with open_label(image.label, legend, like=scene, field=image.field) as marks:
         for window in _windows(scene, side):
             label = table[marks.read(window)].astype(np.int64)
-            if not image.name:  # where no shape lies
-                label[label == IGNORE] = rest
+            # In a raster 0 is what nobody marked; beside shapes nothing is.
+            label[label == (0 if image.name else IGNORE)] = rest
             if ((label >= base) & (label != IGNORE)).any():
                 kept.append((window, label))
     if not kept:
@@ -171,7 +171,7 @@ def _tiles(
         logger.info("%s: %d of %d tiles kept", scene.label, most, len(kept))
         chosen = sorted(generator.choice(len(kept), most, replace=False).tolist())
         kept = [kept[index] for index in chosen]
-    return [_sample(scene, window, np.where(label == 0, rest, label)) for window, label in kept]
+    return [_sample(scene, window, label) for window, label in kept]
 
 
 def _mark_legend(
