@@ -84,11 +84,14 @@ def test_random_warns_loudly_of_windows_of_one_image(caplog: pytest.LogCaptureFi
     assert "3 of 3 images" in caplog.text
 
 
+SHARES = st.floats(0, 1, allow_subnormal=False)  # shares that vanish when divided are none
+
+
 @settings(max_examples=60)
 @given(
     st.integers(1, 40),
     st.integers(1, 5),
-    st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 1)),
+    st.tuples(SHARES, SHARES, st.floats(0.01, 1)),
     st.integers(0, 2**31),
 )
 def test_assign_gives_every_unit_one_split(
