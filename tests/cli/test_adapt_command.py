@@ -145,6 +145,7 @@ def test_queries_of_an_episodes_file_are_its_images(run, bundle, support, tmp_pa
         (("--support", "new", "--set", "iterations=many"), "iterations"),
         (("--support", "new", "--mother", "lak=grass"), "Did you mean 'lake'?"),
         (("--support", "new", "--mother", "lake=gras"), "Did you mean 'grass'?"),
+        (("--support", "new", "--set", "mothers=[9]"), "no base class number 9"),
         (("--support", "new", "-m", "bcm", "--mother", "lake=grass"), "knows no mother"),
         (("--support", "val.json"), "say where its images lie"),
         (("--support", "val.json", "--data", "data"), "no names for them"),
@@ -192,3 +193,13 @@ def test_values_of_new_classes_are_free_of_codes_too() -> None:
     assert [entry.value for entry in found] == [5, 7]
     assert legend.extend(found).names == ("other", "water", "road", "roof")
     assert len({entry.color for entry in legend.extend(found).classes}) == 4
+
+
+def test_many_new_classes_get_values_and_colours_of_their_own() -> None:
+    legend = Legend("base", (LandClass(1, "water", (0, 0, 255)),))
+    given = Legend("given", (LandClass(2, "roof", (9, 9, 9)),))
+    names = (*(f"class {number}" for number in range(60)), "Roof")
+    found = legend.extend(new_classes(legend, names, given))
+    assert len(set(found.values)) == 62
+    assert len(set(found.colors)) == 62
+    assert found.values[-1] == 2  # what is given is kept free by those before it

@@ -141,7 +141,7 @@ def test_mistakes() -> None:
     support = [sample(0)[0]]
     with pytest.raises(LegendError, match="water"):
         adapt_bundle(make_bundle(), support, [], [LandClass(9, "water", (1, 1, 1))])
-    with pytest.raises(ConfigError, match="was never learned"):
+    with pytest.raises(ConfigError, match="'forest' was never learned"):
         adapt_bundle(make_bundle(), support, [], [LAKE], background="forest")
     with pytest.raises(InputError, match="no pixel of the novel class 'lake'"):
         adapt_bundle(make_bundle(), [sample(0, labelled=False)[0]], [], [LAKE])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,18 +13,17 @@ from covermap.errors import ConfigError, InputError
 from covermap.legend import LandClass, Legend, load_legend
 from covermap.models.bundle import Bundle
 from covermap.progress import SILENT, Progress
+from covermap.tables.fields import Color
 
 if TYPE_CHECKING:
     from covermap.data.support import Opener, SupportImage
     from covermap.learning.few_shot_bundle import Adapted
     from covermap.raster.scene import Scene
 
-logger = logging.getLogger(__name__)
-
 SIDE = 512
 """Side of a tile where the bundle does not know the size of its training patches, pixels."""
 
-_HUES = 24
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -164,23 +162,33 @@ def new_classes(
     """
     # Codes that mean something in label files would make the legend ambiguous.
     codes = {code for entry in legend.classes for code in entry.codes}
-    values, colors = {*legend.values, *codes, *legend.ignored}, set(legend.colors)
+    known = {} if given is None else {entry.name.casefold(): entry for entry in given.classes}
+    chosen = [known[name.casefold()] for name in names if name.casefold() in known]
+    taken = {*legend.values, *codes, *legend.ignored, *(entry.value for entry in chosen)}
+    colors = {*legend.colors, *(entry.color for entry in chosen)}
     found = []
-    for place, name in enumerate(names):
-        if given is not None and name.casefold() in (n.casefold() for n in given.names):
-            entry = given.classes[given.index(name)]
-        else:
-            free = [value for value in range(1, 255) if value not in values]
-            if not free:
+    for name in names:
+        entry = known.get(name.casefold())
+        if entry is None:
+            value = next((value for value in range(1, 255) if value not in taken), None)
+            if value is None:
                 raise ConfigError("All values from 1 to 254 are taken: the legend is full.")
-            hues = ((place * 7 + step) % _HUES / _HUES for step in range(_HUES))
-            shades = (tuple(round(255 * x) for x in colorsys.hsv_to_rgb(h, 0.9, 0.9)) for h in hues)
-            color = next(shade for shade in shades if shade not in colors)
-            entry = LandClass(free[0], name, (color[0], color[1], color[2]))
-        values.add(entry.value)
-        colors.add(entry.color)
+            entry = LandClass(value, name, _free_color(colors))
+            taken.add(entry.value)
+            colors.add(entry.color)
         found.append(entry)
     return tuple(found)
+
+
+def _free_color(taken: Collection[Color]) -> Color:
+    """A bright colour that is not taken; hues go round by the golden section, far from the last."""
+    step = len(taken)
+    while True:
+        red, green, blue = colorsys.hsv_to_rgb(step * _GOLDEN % 1, 0.9, 0.9)
+        color = (round(255 * red), round(255 * green), round(255 * blue))
+        if color not in taken:
+            return color
+        step += 1
 
 
 def _support(
@@ -239,7 +247,7 @@ def _shapes(
 ) -> tuple[list[SupportImage], tuple[str, ...]]:
     """Support drawn as shapes over a scene."""
     from covermap.data.support import SupportImage, marked_classes
-    from covermap.raster.vector import is_vector, read_features
+    from covermap.raster.vector import is_vector
 
     if not path.exists():
         raise InputError(
@@ -255,8 +263,7 @@ def _shapes(
             f"{path}: shapes need the imagery that they are drawn over: give `scene`."
         )
     names = marked_classes(path, bundle.legend.names, field)
-    used = read_features(path, field).field
-    return [SupportImage(opened(scene), path, field=used)], names
+    return [SupportImage(opened(scene), path, field=field)], names
 
 
 def _episode_images(

@@ -64,7 +64,7 @@ OWN_DIAM: Mapping[str, Any] = MappingProxyType(
         "term_weights": (100.0, 1.0, 1.0, 30.0),
     }
 )
-"""Where adapting a bundle leaves the paper's settings; `docs/results.md` says what each gains."""
+"""Where adapting a bundle leaves the paper's settings; `docs/few_shot.md` says why."""
 
 OWN_SUPPORT = ("whiten", "partial_labels", "background_weight", "balance", "masks")
 """Those of them that concern the support alone."""
@@ -202,9 +202,9 @@ def adapt_bundle(
         weight[rows],
         bias[rows],
         novel_classes=[entry.name for entry in novel],
-        config=_among_rows(config, learned),
+        config=_among_rows(bundle, config),
         query_valid=asked.valid,
-        background=_position(learned, _background(bundle, background)),
+        background=_position(bundle, _background(bundle, background)),
     )
     model = _extended(bundle, result, rows, legend.names)
     names = [bundle.legend.names[i] for i in learned] + [entry.name for entry in novel]
@@ -297,23 +297,27 @@ def _with_mothers(
     return config if has_rest or config.mothers else replace(config, mothers="mined")
 
 
-def _among_rows(config: Any, learned: np.ndarray[Any, Any]) -> Any:
+def _among_rows(bundle: Bundle, config: Any) -> Any:
     """Settings whose mother classes count learned classes only."""
     if isinstance(config, diam.DiamConfig) and not isinstance(config.mothers, str):
-        rows = tuple(_position(learned, row) for row in config.mothers)
-        return replace(config, mothers=rows)
+        return replace(config, mothers=tuple(_position(bundle, row) for row in config.mothers))
     return config
 
 
-def _position(learned: np.ndarray[Any, Any], index: int) -> int:
+def _position(bundle: Bundle, index: int) -> int:
     """Place of a class among the learned ones."""
-    found = np.flatnonzero(learned == index)
-    if not len(found):
+    names = bundle.legend.names
+    if not 0 <= index < len(names):
         raise ConfigError(
-            f"Class number {index} was never learned by this bundle, so nothing can return to it. "
-            "Name another background or mother class."
+            f"There is no base class number {index}; the bundle has 0 to {len(names) - 1} "
+            f"({', '.join(names)})."
         )
-    return int(found[0])
+    if not bundle.learned[index]:
+        raise ConfigError(
+            f"The class {names[index]!r} was never learned by this bundle, so nothing can return "
+            "to it. Name another background or mother class."
+        )
+    return int(bundle.learned[:index].sum())
 
 
 def _among_learned(labels: Tensor, classes: int, learned: int, novel: int) -> Tensor:
