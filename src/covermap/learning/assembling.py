@@ -17,6 +17,7 @@ from covermap.data.patches import EvaluationPatches, TrainingPatches
 from covermap.errors import ConfigError
 from covermap.learning.config import SupervisedConfig
 from covermap.learning.losses import SegmentationLoss
+from covermap.learning.objective import PixelObjective
 from covermap.learning.preparing import Prepared
 from covermap.learning.weighting import class_weights
 from covermap.legend import Legend
@@ -157,6 +158,17 @@ def make_loss(config: SupervisedConfig, parts: Parts) -> SegmentationLoss:
         parts: of the same training.
     """
     return SegmentationLoss(config.loss, len(parts.legend), parts.weights, config.loss_settings)
+
+
+def pixel_objective(config: SupervisedConfig, data: Datasets, parts: Parts) -> PixelObjective:
+    """Make the objective of supervised training.
+
+    Args:
+        config: the settings.
+        data: not used.
+        parts: of the same training.
+    """
+    return PixelObjective(make_loss(config, parts))
 
 
 def training_patches(

@@ -79,7 +79,19 @@ class Stage:
         Returns:
             (B, K, H, W) float, logits.
         """
-        image = self.image(batch)
+        return self.run(network, self.image(batch), batch)
+
+    def run(self, network: nn.Module, image: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Run a network on the images of a batch, as they are or changed.
+
+        Args:
+            network: a segmenter, or one wrapped for several processes.
+            image: (B, C, H, W) float32, normalised.
+            batch: where the images come from; its `metadata` go to networks that want them.
+
+        Returns:
+            (B, K, H, W) float, logits.
+        """
         if "metadata" not in batch:
             return network(image)  # type: ignore[no-any-return]
         return network(image, Context(tuple(batch["metadata"])))  # type: ignore[no-any-return]

@@ -253,9 +253,10 @@ class TrainingLoop(pl.Callback):
 
     def _set_rate(self, trainer: pl.Trainer) -> None:
         plan = self.plan
-        step = self.batches // plan.accumulate
-        self._factor = self._schedule.factor(step, plan.share(self.batches, self._seconds))
+        step, share = self.batches // plan.accumulate, plan.share(self.batches, self._seconds)
+        self._factor = self._schedule.factor(step, share)
         set_learning_rate(trainer.optimizers[0], self._factor)
+        cast(SupervisedModule, trainer.lightning_module).share = share
 
     def _show(self, *, now: bool = False) -> None:
         plan = self.plan

@@ -1,4 +1,4 @@
-"""Supervised training as a Lightning module: one step, and the optimiser."""
+"""Training as a Lightning module: one step, and the optimiser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from covermap.learning.ema import average_copy
 from covermap.learning.evaluation import Stage
 from covermap.learning.freezing import encoder_names
 from covermap.learning.loading import TimedLoader
-from covermap.learning.losses import SegmentationLoss
+from covermap.learning.objective import Objective, Step
 from covermap.learning.optimisers import OptimiserSettings, build_optimiser
 from covermap.models.normalise import HasStatistics
 from covermap.models.segmenter import Segmenter
@@ -25,7 +25,7 @@ LoaderMaker = Callable[[int, int], TimedLoader]
 
 
 class SupervisedModule(pl.LightningModule):
-    """A network, its moving average and its loss.
+    """A network, its moving average and what it is trained on.
 
     All randomness of a step (dropout and the like) is a function of (seed, process, batch), so a
     run that is resumed goes on as if it had not been interrupted.
@@ -33,7 +33,8 @@ class SupervisedModule(pl.LightningModule):
     Attributes:
         network: what is trained.
         average: moving average of its weights, or None.
-        loss: the loss.
+        objective: what a step minimises.
+        share: share of the training that is done, 0 to 1; the loop sets it.
         loader: this process's batches, once training has begun.
         companions: callbacks that are called around the steps.
     """
@@ -41,7 +42,7 @@ class SupervisedModule(pl.LightningModule):
     def __init__(
         self,
         network: Segmenter,
-        loss: SegmentationLoss,
+        objective: Objective,
         bands: Sequence[HasStatistics],
         optimiser: OptimiserSettings,
         make_loader: LoaderMaker,
@@ -55,7 +56,7 @@ class SupervisedModule(pl.LightningModule):
 
         Args:
             network: what is trained.
-            loss: of logits and labels.
+            objective: what a step minimises.
             bands: statistics for normalisation, in the order of the image's bands.
             optimiser: which optimiser, and its numbers.
             make_loader: makes the loader once the processes know their numbers.
@@ -68,7 +69,8 @@ class SupervisedModule(pl.LightningModule):
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=layout)
         self.average = average_copy(network) if averaged else None
-        self.loss = loss
+        self.objective = objective
+        self.share = 0.0
         self.loader: TimedLoader | None = None
         self.companions: list[pl.Callback] = []
         self._bands = tuple(bands)
@@ -93,11 +95,12 @@ class SupervisedModule(pl.LightningModule):
             optimiser: as the trainer holds it.
 
         Returns:
-            State dicts of network, average and optimiser.
+            State dicts of network, average, objective and optimiser.
         """
         return {
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimiser": optimiser.state_dict(),
         }
 
@@ -111,6 +114,7 @@ class SupervisedModule(pl.LightningModule):
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        self.objective.load_state_dict(state.get("objective", {}))
         self._optimiser_state = state["optimiser"]
         self._first_batch = batches
 
@@ -136,9 +140,7 @@ class SupervisedModule(pl.LightningModule):
         """Compute the loss of a batch.
 
         Args:
-            batch: `image` (B, C, H, W) float32, physical units; `valid` (B, H, W) bool; `label`
-                (B, H, W) int64, class index, 255 = ignore; `metadata`, one mapping of texts per
-                patch, for networks that want it.
+            batch: see `Step`.
             batch_index: number of the batch since the process started.
 
         Returns:
@@ -146,8 +148,9 @@ class SupervisedModule(pl.LightningModule):
         """
         torch.manual_seed(step_seed(self._seed, self.global_rank, self._first_batch + batch_index))
         stage = Stage(self._bands, device=self.device, channels_last=self._channels_last)
-        parts = self.loss.parts(stage.scores(self.network, batch), batch["label"])
-        loss = self.loss.combine(parts)
+        step = Step(self.network, self.average, stage, batch, self.share)
+        parts = self.objective.parts(step)
+        loss = self.objective.combine(parts)
         return {
             "loss": loss,
             "total": loss.detach(),
@@ -161,6 +164,7 @@ class SupervisedModule(pl.LightningModule):
             self._settings,
             encoder=encoder_names(self.network),
             head=self.network.classifier_keys,
+            others=self.objective.parameters(),
         )
         if self._optimiser_state is not None:
             optimiser.load_state_dict(dict(self._optimiser_state))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,6 +107,7 @@ def build_optimiser(
     settings: OptimiserSettings,
     encoder: Collection[str] = (),
     head: Collection[str] = (),
+    others: Iterable[nn.Parameter] = (),
 ) -> Optimizer:
     """Make the optimiser of a network.
 
@@ -115,6 +116,7 @@ def build_optimiser(
         settings: which one, and its numbers.
         encoder: names of the encoder's parameters.
         head: names of the classifier's parameters.
+        others: parameters outside of the network, trained as the classifier's.
 
     Returns:
         The optimiser, its groups at their full learning rate.
@@ -122,7 +124,11 @@ def build_optimiser(
     Raises:
         ConfigError: no parameter is trainable.
     """
-    return OPTIMISERS[settings.name](parameter_groups(network, settings, encoder, head), settings)
+    groups = parameter_groups(network, settings, encoder, head)
+    rate = settings.learning_rate * settings.head_factor
+    if beside := list(others):
+        groups.append({"params": beside, "lr": rate, "base_lr": rate, "weight_decay": 0.0})
+    return OPTIMISERS[settings.name](groups, settings)
 
 
 def set_learning_rate(optimiser: Optimizer, factor: float) -> None:

@@ -16,6 +16,7 @@ import logging
 import math
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,9 +25,10 @@ from covermap.data.collection import Datasets
 from covermap.data.patches import EvaluationPatches, TrainingPatches
 from covermap.errors import ConfigError, CovermapError, require
 from covermap.learning.assembling import (
+    Parts,
     assemble,
     library_versions,
-    make_loss,
+    pixel_objective,
     training_patches,
     validation_patches,
 )
@@ -57,10 +59,14 @@ if TYPE_CHECKING:
     from covermap.learning.evaluation import Evaluation
     from covermap.learning.loop import Plan, TrainingLoop
     from covermap.learning.module import SupervisedModule
+    from covermap.learning.objective import Objective
 
 __all__ = ["SupervisedConfig", "TrainingInterrupted", "train"]
 
 _LOG = logging.getLogger(__name__)
+
+MakeObjective = Callable[[SupervisedConfig, Datasets, Parts], "Objective"]
+"""From settings, data and the parts of a training to what its steps minimise."""
 
 
 class TrainingInterrupted(CovermapError):  # noqa: N818 - it is no error
@@ -75,6 +81,7 @@ def train(
     start: Bundle | None,
     run: RunDirectory,
     progress: Progress = SILENT,
+    objective: MakeObjective = pixel_objective,
 ) -> Bundle:
     """Train a segmenter on labelled imagery.
 
@@ -84,6 +91,7 @@ def train(
         start: a bundle to fine-tune, or None for the network of `config.model`.
         run: where everything is kept; a run interrupted there is continued.
         progress: shows epochs, losses and scores.
+        objective: makes what a step minimises; by default the losses of `config`.
 
     Returns:
         The bundle, also written to `run.bundle_path`; its provenance holds the validation scores.
@@ -98,7 +106,7 @@ def train(
     require("lightning.pytorch", "train")
     progress = progress if is_main_process() else SILENT
     with torch.random.fork_rng(devices=[]):
-        return _Training(config, data, start, run, progress).run()
+        return _Training(config, data, start, run, progress, objective).run()
 
 
 class _Training:
@@ -111,12 +119,14 @@ class _Training:
         start: Bundle | None,
         run: RunDirectory,
         progress: Progress,
+        objective: MakeObjective,
     ) -> None:
         from covermap.learning import launching
 
         self._config, self._data, self._run, self._progress = config, data, run, progress
         prepared = prepare(config, data, start, run, progress)
         self._parts = assemble(config, data, start, prepared)
+        self._objective = objective(config, data, self._parts)
         self._keeper = Keeper(run, self._parts.template, config)
         self._kind = launching.device_kind(config)
         self._precision = launching.precision_of(config)
@@ -236,7 +246,7 @@ class _Training:
 
         module = SupervisedModule(
             self._parts.network,
-            make_loss(config, self._parts),
+            self._objective,
             self._parts.prepared.bands,
             config.optimiser_settings,
             make_loader,
@@ -260,7 +270,7 @@ class _Training:
             return validator.score(
                 module.evaluated,
                 module.device,
-                module.loss,
+                module.objective.loss,
                 rank=module.trainer.global_rank,
                 world=module.trainer.world_size,
             )
