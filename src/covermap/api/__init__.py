@@ -1,10 +1,10 @@
 """The functions of `import covermap`: what the commands do, for Python.
 
-`train` makes a bundle, `adapt_few_shot` makes another of it, `map_raster` and `predict` use it,
+`train` makes a bundle, `adapt_few_shot` and `adapt_prior` make another of it, `map_raster` and `predict` use it,
 `evaluate` scores what they made.
 """
 
-from covermap.api.adapting import FewShotOptions, adapt_few_shot
+from covermap.api.adapting import FewShotOptions, adapt_few_shot, adapt_prior
 from covermap.api.assessing import evaluate, evaluate_bundle, evaluate_predictions
 from covermap.api.few_shot import FewShotTrial, evaluate_few_shot
 from covermap.api.mapping import map_raster, predict, records_of
@@ -18,6 +18,7 @@ __all__ = [
     "FewShotTrial",
     "TrainingRun",
     "adapt_few_shot",
+    "adapt_prior",
     "check_dataset",
     "data_section",
     "evaluate",

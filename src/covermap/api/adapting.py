@@ -16,8 +16,10 @@ from covermap.progress import SILENT, Progress
 from covermap.tables.fields import Color
 
 if TYPE_CHECKING:
+    from covermap.data.sample import Sample
     from covermap.data.support import Opener, SupportImage
     from covermap.learning.few_shot_bundle import Adapted
+    from covermap.learning.region import PriorChange
     from covermap.raster.scene import Scene
 
 SIDE = 512
@@ -140,6 +142,64 @@ def adapt_few_shot(
         background=options.background,
         mothers=options.mothers,
         device=resolve_device(options.device),
+        progress=progress,
+    )
+
+
+def adapt_prior(
+    bundle: Bundle | str | Path,
+    region: str | Path | Sequence[str | Path],
+    *,
+    home: str | Path | Sequence[str | Path] | None = None,
+    bands: Sequence[str] | None = None,
+    nodata: float | None = None,
+    tiles: int = 64,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> PriorChange:
+    """Adjust a bundle to how frequent its classes are in another region, without labels.
+
+    Args:
+        bundle: the bundle, or its file.
+        region: rasters or folders of imagery of the region.
+        home: rasters or folders of the region that the bundle was trained on, where it does not
+            say by itself which class shares its scores assume, or says it badly.
+        bands: names of the files' bands in order, where they do not say.
+        nodata: a value that means nodata where all bands hold it.
+        tiles: tiles drawn from the imagery at most.
+        seed: of the tiles that are drawn.
+        device: where to compute; see `covermap.models.runtime.resolve_device`.
+        progress: shows what is under way.
+
+    Returns:
+        The new bundle, and the shares before and after.
+
+    Raises:
+        InputError, BandError: files are missing or unreadable.
+        ConfigError: a number is too small, the shares that the scores assume are not known, or the
+            bundle's network cannot be adjusted.
+    """
+    from covermap.data.support import query_tiles
+    from covermap.learning import region as regions
+    from covermap.mapping.jobs import open_for
+    from covermap.models.runtime import resolve_device
+
+    if tiles < 1 or seed < 0:
+        raise ConfigError(f"tiles is {tiles} and seed {seed}; expected at least 1 and 0.")
+    loaded = load_bundle(bundle)
+    side = loaded.model.fit(loaded.card.patch or SIDE)
+
+    def samples(paths: str | Path | Sequence[str | Path] | None) -> list[Sample]:
+        rasters = _rasters(paths, None)
+        scenes = [open_for(loaded, path, bands=bands, nodata=nodata) for path in rasters]
+        return query_tiles(scenes, side, most=tiles, seed=seed) if scenes else []
+
+    return regions.adapt_prior(
+        loaded,
+        samples(region),
+        home=samples(home),
+        device=resolve_device(device),
         progress=progress,
     )
 

@@ -11,12 +11,14 @@ import yaml
 from covermap.cli import common
 from covermap.errors import ConfigError
 
-app = typer.Typer(help="Turn a bundle into another: new classes from a few examples.")
+app = typer.Typer(
+    help="Turn a bundle into another: new classes from a few examples, other regions without labels."
+)
 
 
 @app.callback()
 def _group() -> None:
-    """Turn a bundle into another: new classes from a few examples."""
+    """Turn a bundle into another: new classes from a few examples, other regions without labels."""
 
 
 EXAMPLES = """**Examples**
@@ -134,3 +136,56 @@ def few_shot(
     )
     common.say(adapted.effect.text())
     common.wrote(adapted.bundle.save(out))
+
+
+PRIOR_EXAMPLES = """**Examples**
+
+`covermap adapt prior model.safetensors --region north/*.tif --out north.safetensors`
+
+`covermap adapt prior model.safetensors --region north/ --home south/ --out north.safetensors`
+measures on the south which class shares the model expects
+"""
+
+
+@app.command("prior", epilog=PRIOR_EXAMPLES)
+def prior(
+    bundle: Annotated[str, typer.Argument(help="The bundle.")],
+    region: Annotated[
+        list[str], typer.Option("--region", "-r", help="Rasters, or a folder, of the new region.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write.")],
+    home: Annotated[
+        list[str] | None,
+        typer.Option("--home", help="Rasters, or a folder, of the region it was trained on."),
+    ] = None,
+    tiles: Annotated[int, typer.Option(help="Tiles drawn from the imagery, at most.")] = 64,
+    bands: Annotated[
+        str | None, typer.Option(help="Names of the files' bands in order, as red,green,blue.")
+    ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="A value that means nodata where all bands hold it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the tiles that are drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Adjust a bundle to how frequent its classes are in another region, without labels."""
+    progress = common.start(quiet, verbose)
+    from covermap import api
+
+    if out.absolute() == Path(bundle).absolute():
+        raise ConfigError(f"{out}: is the bundle itself; name another file with --out.")
+    change = api.adapt_prior(
+        common.existing(bundle, "bundle"),
+        [common.existing(path, "region") for path in region],
+        home=[common.existing(path, "home") for path in home or ()] or None,
+        bands=None if bands is None else [name.strip() for name in bands.split(",")],
+        nodata=nodata,
+        tiles=tiles,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    common.say(change.text())
+    common.wrote(change.bundle.save(out))

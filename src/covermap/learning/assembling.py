@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,7 @@ def assemble(
             "licence": config.licence,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "start": "" if start is None else start.digest,
+            "prior": assumed_prior(prepared.counts.pixels, weights),
         },
     )
     return Parts(prepared, legend, weights, learned, network, template)
@@ -148,6 +150,27 @@ def _make_network(
                 f"{network.fit(side)}."
             )
     return network
+
+
+def assumed_prior(
+    pixels: Sequence[int], weights: Sequence[float], adjustment: float = 0.0
+) -> tuple[float, ...] | None:
+    """Shares of the classes that the scores of a trained network assume.
+
+    Cross-entropy with class weights w learns p(k | x) ∝ p(x | k) n_k w_k, and with logits adjusted
+    by τ log n (Menon et al. 2021) what is left without them is p(x | k) n_k^(1 − τ).
+
+    Args:
+        pixels: (K,) labelled pixels of each class, n.
+        weights: (K,) class weights, w.
+        adjustment: τ.
+
+    Returns:
+        (K,) shares that sum to 1, 0 for classes not learned; None without any pixel.
+    """
+    counts = np.array(pixels, np.float64)
+    shares = np.where(counts > 0, counts, 1) ** (1 - adjustment) * (counts > 0) * weights
+    return tuple(map(float, shares / shares.sum())) if shares.sum() > 0 else None
 
 
 def make_loss(config: SupervisedConfig, parts: Parts) -> SegmentationLoss:

@@ -149,8 +149,7 @@ class SupervisedModule(pl.LightningModule):
         torch.manual_seed(step_seed(self._seed, self.global_rank, self._first_batch + batch_index))
         stage = Stage(self._bands, device=self.device, channels_last=self._channels_last)
         step = Step(self.network, self.average, stage, batch, self.share)
-        parts = self.objective.parts(step)
-        loss = self.objective.combine(parts)
+        loss, parts = self.objective(step)
         return {
             "loss": loss,
             "total": loss.detach(),

@@ -62,25 +62,17 @@ class Objective(nn.Module, ABC):
 
     loss: SegmentationLoss
 
-    @property
-    def wants_average(self) -> bool:
-        """Whether a step needs the moving average of the weights."""
-        return False
-
     @abstractmethod
-    def parts(self, step: Step) -> dict[str, Tensor]:
-        """Compute every term, not yet multiplied by its factor.
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch.
 
         Args:
             step: the batch.
 
         Returns:
-            () float32 by name.
+            The loss with its graph, () float32; its terms by name, not multiplied by their factors,
+            each () float32.
         """
-
-    @abstractmethod
-    def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Sum the terms with their factors: () float32."""
 
 
 class PixelObjective(Objective):
@@ -91,10 +83,7 @@ class PixelObjective(Objective):
         super().__init__()
         self.loss = loss
 
-    def parts(self, step: Step) -> dict[str, Tensor]:
-        """Compute the loss's terms; see `Objective.parts`."""
-        return self.loss.parts(step.logits, step.batch["label"])
-
-    def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Sum the terms with their factors: () float32."""
-        return self.loss.combine(parts)
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss and its terms; see `Objective.forward`."""
+        parts = self.loss.parts(step.logits, step.batch["label"])
+        return self.loss.combine(parts), parts

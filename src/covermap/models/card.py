@@ -124,6 +124,10 @@ class Provenance(Part):
     scores: dict[str, Any] = Field(
         default_factory=dict, description="Scores by split; null where there is none."
     )
+    prior: tuple[float, ...] | None = Field(
+        default=None,
+        description="Shares of the classes that scores assume, as in training; sum to 1.",
+    )
     licence: str = ""
     created: str = Field(default="", description="When it was made, ISO 8601, UTC.")
     start: str = Field(default="", description="Digest of the bundle that training started from.")

@@ -194,6 +194,20 @@ class Segmenter(nn.Module, ABC):
         """
         return None
 
+    def shift_logits(self, shift: Tensor) -> None:
+        """Add a number per class to all logits, for good.
+
+        Args:
+            shift: (K,) float, any range.
+
+        Raises:
+            ConfigError: the network cannot keep such numbers.
+        """
+        raise ConfigError(
+            f"Scores of this network ({self.spec}) cannot be shifted class by class; those of "
+            "networks with a linear classifier and of forests can."
+        )
+
     def forward(self, image: Tensor, context: Context | None = None) -> Tensor:
         """Score each pixel: `classify(features(image))` at the image's own size.
 
@@ -318,6 +332,11 @@ class LinearSegmenter(Segmenter):
     def linear(self) -> tuple[Tensor, Tensor]:
         """The classifier's weight (K, F) float32 and bias (K,) float32, live views."""
         return self.classifier.weight.flatten(1), self._bias
+
+    def shift_logits(self, shift: Tensor) -> None:
+        """Add a number per class to all logits; see `Segmenter.shift_logits`."""
+        with torch.no_grad():
+            self._bias.add_(shift.to(self._bias))
 
     def replace_linear(self, weight: Tensor, bias: Tensor) -> None:
         """Put another linear classifier in, with any number of classes.

@@ -1,0 +1,200 @@
+"""Learning from coarse labels: the methods put together to what a step of training minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from covermap.learning.coarse.agreement import exchange, kept_share
+from covermap.learning.coarse.cells import Cells
+from covermap.learning.coarse.composition import Composition
+from covermap.learning.coarse.config import CoarseConfig
+from covermap.learning.coarse.proportions import (
+    AttentionPool,
+    bag_risk,
+    pool_log_sum_exp,
+    pool_mean,
+    proportion_cross_entropy,
+)
+from covermap.learning.coarse.running import RunningComposition
+from covermap.learning.coarse.statistics import statistics_matching
+from covermap.learning.coarse.teacher import ClassThresholds, pseudo_labels, refine
+from covermap.learning.coarse.transition import forward_correction, transition
+from covermap.learning.losses import SegmentationLoss
+from covermap.learning.objective import Objective, Step
+from covermap.legend import IGNORE
+
+_NOISE = 0.1
+"""Standard deviation of the noise of views, in standard deviations of a band."""
+
+_DROPPED = 0.2
+"""Chance that a band is left out of a view."""
+
+
+class CoarseObjective(Objective):
+    """The sum of the methods that `CoarseConfig` chooses.
+
+    Attributes:
+        loss: loss of pixels and the class that their cell maps to.
+        running: composition of the coarse classes, given and as it is met.
+        thresholds: of self-training.
+        attention: pools cells for bags, where it is asked for.
+    """
+
+    usable: Tensor
+    dominant: Tensor
+    given: Tensor
+    given_variance: Tensor
+    first: Tensor
+
+    def __init__(
+        self,
+        config: CoarseConfig,
+        loss: SegmentationLoss,
+        composition: Composition,
+        first: Tensor,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            config: the settings.
+            loss: of pixels and labels.
+            composition: what is known of the coarse classes.
+            first: (C,) bool, bands of the image that the first sensor sees.
+        """
+        super().__init__()
+        classes = len(composition.fine)
+        self.config, self.loss = config, loss
+        self.running = RunningComposition(composition, config.strength)
+        self.thresholds = ClassThresholds(classes, least=config.least_confidence)
+        self.target = SegmentationLoss({"ce": 1.0}, classes)
+        self.attention: AttentionPool | None = None
+        if config.bags and config.pooling == "attention":
+            self.attention = AttentionPool(classes)
+        for name, table in {
+            "usable": torch.from_numpy(composition.usable),
+            "dominant": torch.from_numpy(composition.dominant),
+            "given": torch.from_numpy(composition.share).float(),
+            "given_variance": torch.from_numpy(composition.variance).float(),
+            "first": first,
+        }.items():
+            self.register_buffer(name, table, persistent=False)
+
+    @property
+    def share(self) -> Tensor:
+        """(Z, K) float32, the composition that is believed in."""
+        return self.running.share if self.config.estimate else self.given
+
+    @property
+    def variance(self) -> Tensor:
+        """(Z, K) float32, how much it differs from cell to cell."""
+        return self.running.variance if self.config.estimate else self.given_variance
+
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss and its terms; see `Objective.forward`."""
+        config, label = self.config, step.batch["label"]
+        coarse = self.usable[step.batch["coarse"]]
+        began = step.share >= config.start
+        found: dict[str, Tensor] = {}
+        if config.views:
+            found["views"], label = self._views(step, label)
+        pixels = self.loss.parts(step.logits, label) if config.pixel else {}
+        cells = Cells.of(step.batch["cell"], coarse, least=config.least)
+        self._count(step, cells)
+        found |= self._forward(step, coarse) | self._cells(step, cells)
+        if config.teacher:
+            found["teacher"] = self._teacher(step, coarse) if began else step.logits.sum() * 0
+        total = sum((getattr(config, name) * part for name, part in found.items()), torch.zeros(()))
+        if pixels:
+            fade = config.fade if began and config.teacher else 1.0
+            total = total + config.pixel * fade * self.loss.combine(pixels)
+        return total, pixels | found
+
+    def _weights(self) -> Tensor:
+        """(Z,) float32, weights of the coarse classes."""
+        prior = self.running.coarse_prior
+        return prior.clamp_min(1e-4) ** -self.config.balance
+
+    def _count(self, step: Step, cells: Cells) -> None:
+        """Keep count of the coarse classes, and of what the network makes of them."""
+        if self.training and torch.is_grad_enabled():
+            self.running.update(step.logits.detach().float().softmax(1), cells)
+
+    def _forward(self, step: Step, coarse: Tensor) -> dict[str, Tensor]:
+        if not self.config.forward:
+            return {}
+        matrix = transition(self.share, self.running.coarse_prior)
+        return {"forward": forward_correction(step.logits, coarse, matrix, self._weights())}
+
+    def _cells(self, step: Step, cells: Cells) -> dict[str, Tensor]:
+        """Terms of whole cells."""
+        config, found = self.config, {}
+        if config.statistics:
+            found["statistics"] = statistics_matching(
+                step.logits, cells, self.share, self.variance, self._weights()
+            )
+        if config.proportions:
+            pooled = pool_mean(step.logits, cells)
+            found["proportions"] = proportion_cross_entropy(
+                pooled, cells, self.share, self._weights()
+            )
+        if config.bags:
+            prior = self.running.coarse_prior @ self.share
+            found["bags"] = bag_risk(
+                self._pool(step.logits, cells), cells, self.dominant, prior, config.bag_balance
+            )
+        return found
+
+    def _pool(self, logits: Tensor, cells: Cells) -> Tensor:
+        if self.attention is not None:
+            return self.attention(logits.detach().float(), logits.float(), cells)  # type: ignore[no-any-return]
+        if self.config.pooling == "mean":
+            return cells.mean(logits.float())
+        return pool_log_sum_exp(logits, cells, self.config.sharpness)
+
+    def _views(self, step: Step, label: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of two views, and the labels that at least one of them believes."""
+        config = self.config
+        pair = torch.cat(self._pair(step.image))
+        metadata = step.batch.get("metadata")
+        batch = {} if metadata is None else {"metadata": (*metadata, *metadata)}
+        first, second = step.stage.run(step.network, pair, batch).float().chunk(2)
+        keep = kept_share(step.share, config.keep, config.keep_ramp)
+        chosen = exchange(first.detach().softmax(1), second.detach().softmax(1), label, keep)
+        losses = [self.loss(view, own) for view, own in zip((first, second), chosen, strict=True)]
+        believed = (chosen[0] != IGNORE) | (chosen[1] != IGNORE)
+        return torch.stack(losses).mean(), torch.where(believed, label, IGNORE)
+
+    def _pair(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Two views of normalised images, in which a band left out is 0, its mean."""
+        if self.config.view_kind == "sensors":
+            first = self.first.view(1, -1, 1, 1)
+            return image * first, image * ~first
+        return self._noisy(image), self._noisy(image)
+
+    @staticmethod
+    def _noisy(image: Tensor) -> Tensor:
+        kept = torch.rand(*image.shape[:2], 1, 1, device=image.device) >= _DROPPED
+        return (image + _NOISE * torch.randn_like(image)) * kept
+
+    @torch.no_grad()
+    def _pseudo(self, teacher: nn.Module, step: Step, coarse: Tensor) -> Tensor:
+        """What the teacher is confident of: (B, H, W) int64, 255 where it is not."""
+        config = self.config
+        p = step.stage.run(teacher, step.image, step.batch).float().softmax(1)
+        if config.refine != "none":
+            factor = self.share
+            if config.refine == "forbid":
+                factor = (factor >= config.forbidden).float()
+            p = refine(p, coarse, factor, config.forbidden)
+        self.thresholds.update(p, step.batch["valid"])
+        label = pseudo_labels(p, self.thresholds.thresholds)
+        return torch.where(step.batch["valid"], label, IGNORE)
+
+    def _teacher(self, step: Step, coarse: Tensor) -> Tensor:
+        if step.average is None:
+            return step.logits.sum() * 0
+        target: Tensor = self.target(step.logits, self._pseudo(step.average, step, coarse))
+        return target
