@@ -84,7 +84,7 @@ def test_forward_correction_with_the_identity_is_cross_entropy():
     label = torch.from_numpy(coarse)
     found = forward_correction(values, label, torch.eye(4)[:, :3])
     expected = torch.nn.functional.cross_entropy(values, label, ignore_index=255)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-3)  # T is at least 1e-6
 
 
 def test_forward_correction_bears_zeros_and_extremes():

@@ -48,7 +48,7 @@ def confident(probabilities: Tensor, label: Tensor, keep: float) -> Tensor:
     inside = torch.where(label == IGNORE, 0, label)
     belief = probabilities.detach().gather(1, inside.unsqueeze(1)).squeeze(1).float()
     chosen = torch.zeros_like(label, dtype=torch.bool)
-    for index in label[label != IGNORE].unique().tolist():
+    for index in torch.bincount(label[label != IGNORE]).nonzero().flatten().tolist():
         own = label == index
         values = belief[own]
         count = -int(-keep * len(values) // 1)

@@ -155,7 +155,7 @@ def _codes(cell: Tensor, coarse: Tensor, counted: Tensor) -> tuple[Tensor, int]:
     span = len(cell) * per_patch
     if span > cell.numel():
         # Numbers are far apart: their ranks keep the order and need no more room than pixels do.
-        known, places = places.unique(return_inverse=True)
+        known, places = torch.unique(places, return_inverse=True)
         span = len(known)
     last = span * classes
     return torch.where(counted, places * classes + value, last), last + 1

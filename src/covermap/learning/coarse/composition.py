@@ -134,7 +134,8 @@ def _prior(prior: Sequence[float] | None, fine: Legend) -> NDArray[np.float64]:
             f"The prior {list(prior or ())} does not fit the {len(fine)} classes of legend "
             f"{fine.name!r}: expected one number of at least 0 each, not all 0."
         )
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def _counterparts(
@@ -174,4 +175,5 @@ def _row(
     open_to = np.where(named, 0, weights)
     if open_to.sum() > 0:
         shares += max(0.0, 1 - total) * open_to / open_to.sum()
-    return shares / shares.sum()
+    shares /= shares.sum()
+    return shares
