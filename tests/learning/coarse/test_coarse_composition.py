@@ -151,3 +151,12 @@ def test_a_batch_without_cells_changes_nothing_but_decay():
     nothing = Cells.of(torch.full((1, 2, 2), -1), torch.full((1, 2, 2), 255))
     running.update(torch.full((1, 3, 2, 2), 1 / 3), nothing)
     np.testing.assert_allclose(running.share.numpy(), given.share, atol=1e-6)
+
+
+def test_given_rows_go_before_the_built_in_table():
+    coarse, fine = load_legend("igbp"), load_legend("dfc2020-8")
+    found = compose(coarse, fine, {"Savanna": {"Grassland": 1.0}, "Barren": None})
+    assert found.share[coarse.index("Savanna"), fine.index("Grassland")] == 1
+    assert not found.known[coarse.index("Barren")]
+    untouched = coarse.index("Cropland")
+    np.testing.assert_array_equal(found.share[untouched], compose(coarse, fine).share[untouched])
