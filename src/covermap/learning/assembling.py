@@ -180,7 +180,9 @@ def make_loss(config: SupervisedConfig, parts: Parts) -> SegmentationLoss:
         config: the settings.
         parts: of the same training.
     """
-    return SegmentationLoss(config.loss, len(parts.legend), parts.weights, config.loss_settings)
+    pixels = parts.prepared.counts.pixels
+    settings = config.loss_settings
+    return SegmentationLoss(config.loss, len(parts.legend), parts.weights, settings, pixels)
 
 
 def pixel_objective(config: SupervisedConfig, data: Datasets, parts: Parts) -> PixelObjective:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
 from covermap.data.augment import AugmentConfig
 from covermap.errors import ConfigError
-from covermap.learning.losses import LossSettings, check_terms
+from covermap.learning.loss_basis import LossSettings
+from covermap.learning.losses import check_terms
 from covermap.learning.optimisers import OptimiserSettings
 from covermap.learning.schedules import ScheduleSettings
 from covermap.models.segmenter import ModelSpec
@@ -46,12 +47,22 @@ class SupervisedConfig:
         balance: chance that a patch is placed on a class drawn evenly among those present, 0 to 1.
         cache: GiB of decoded imagery held in memory.
         workers: processes that make patches; auto takes one less than the processor's cores.
-        loss: factors of the losses ce, dice, focal and lovasz, which are summed.
+        loss: factors of the losses ce, dice, focal, lovasz, and, for wrong labels, gce, sce and
+            bootstrap, which are summed.
         label_smoothing: share of the target spread over all classes (ce).
         focal_gamma: exponent of the focal loss; 0, or at least 1.
-        class_weights: weights of the classes in ce and focal by name (1 where not named, 0 for not
-            learned), or from their frequency in the training labels, inverse, sqrt (of the
-            inverse) or median (median frequency balancing); none for all alike.
+        gce_q: exponent of generalised cross-entropy (gce), above 0 and at most 1.
+        sce_alpha: factor of cross-entropy in symmetric cross-entropy (sce).
+        sce_beta: factor of reverse cross-entropy in sce.
+        bootstrap: what bootstrapping (bootstrap) mixes into the label: the network's prediction
+            (soft) or its best class (hard).
+        bootstrap_beta: share of the label in the target of bootstrapping.
+        logit_adjustment: strength tau of logit adjustment, 0 for none, 1 for a network that takes
+            all classes to be equally frequent: tau times the logarithm of each class's share in the
+            training labels is added to the logits in the losses (all but dice and lovasz).
+        class_weights: weights of the classes in all losses but dice and lovasz by name (1 where not
+            named, 0 for not learned), or from their frequency in the training labels, inverse,
+            sqrt (of the inverse) or median (median frequency balancing); none for all alike.
         optimiser: adamw or sgd.
         learning_rate: full learning rate, per step of whatever size.
         weight_decay: on all weights but biases and norms.
@@ -125,6 +136,12 @@ class SupervisedConfig:
     loss: Mapping[str, float] = field(default_factory=lambda: {"ce": 1.0})
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0
+    gce_q: float = 0.7
+    sce_alpha: float = 0.1
+    sce_beta: float = 1.0
+    bootstrap: Literal["soft", "hard"] = "soft"
+    bootstrap_beta: float = 0.95
+    logit_adjustment: float = 0.0
     class_weights: Literal["none", "inverse", "sqrt", "median"] | Mapping[str, float] = "none"
     optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
@@ -182,13 +199,18 @@ class SupervisedConfig:
             *("margin", "val_margin", "patience"),
         )
         rates = ("learning_rate", "encoder_factor", "head_factor", "clip", "max_minutes")
-        shares = ("balance", "floor", "plateau_factor", "ema", "momentum", "label_smoothing")
+        shares = (
+            *("balance", "floor", "plateau_factor", "ema", "momentum", "label_smoothing"),
+            "bootstrap_beta",
+        )
+        numbers = ("sce_alpha", "sce_beta", "logit_adjustment", "weight_decay", "cache", "power")
         least_one = (*whole, "patches_per_epoch", "val_patch", "val_batch", "tile")
         found = [
             *(self._bound(name, 1) for name in (*least_one, "select_smoothing", "average_last")),
-            *(self._bound(name, 0) for name in (*counts, "weight_decay", "cache", "power")),
+            *(self._bound(name, 0) for name in (*counts, *numbers)),
             *(self._bound(name, 0, excluded=True) for name in (*rates, "save_minutes")),
             *(self._bound(name, 0, 1) for name in shares),
+            self._bound("gce_q", 0, 1, excluded=True),
         ]
         if self.ema == 1 or self.label_smoothing == 1:
             found.append("ema and label_smoothing must be below 1")
@@ -239,7 +261,7 @@ class SupervisedConfig:
     @property
     def loss_settings(self) -> LossSettings:
         """What the losses are told."""
-        return LossSettings(self.label_smoothing, self.focal_gamma)
+        return LossSettings(**{f.name: getattr(self, f.name) for f in fields(LossSettings)})
 
     @property
     def optimiser_settings(self) -> OptimiserSettings:

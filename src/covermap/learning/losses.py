@@ -11,28 +11,26 @@ A class of weight 0 is not learned: its pixels are treated as ignored by every l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covermap.errors import ConfigError, nearest
+from covermap.learning.coarse.robust import (
+    bootstrap,
+    generalised_cross_entropy,
+    logit_shift,
+    symmetric_cross_entropy,
+)
+from covermap.learning.loss_basis import (
+    LossSettings,
+    one_hot,
+    own_log_probability,
+    pixel_weights,
+    positive,
+)
 from covermap.legend import IGNORE
-
-
-@dataclass(frozen=True, slots=True)
-class LossSettings:
-    """What some losses can be told.
-
-    Attributes:
-        label_smoothing: share of the target spread evenly over all classes, for `ce`.
-        focal_gamma: exponent of `focal`; 0 makes it cross-entropy.
-    """
-
-    label_smoothing: float = 0.0
-    focal_gamma: float = 2.0
-
 
 LossFn = Callable[[Tensor, Tensor, Tensor, LossSettings], Tensor]
 
@@ -63,7 +61,7 @@ def cross_entropy(
         reduction="none",
         label_smoothing=settings.label_smoothing,
     )
-    return each.sum() / _positive(_pixel_weights(target, weights).sum())
+    return each.sum() / positive(pixel_weights(target, weights).sum())
 
 
 def focal(logits: Tensor, target: Tensor, weights: Tensor, settings: LossSettings) -> Tensor:
@@ -81,11 +79,10 @@ def focal(logits: Tensor, target: Tensor, weights: Tensor, settings: LossSetting
     Returns:
         () float32.
     """
-    pixel_weights = _pixel_weights(target, weights)
-    inside = torch.where(target == IGNORE, 0, target)
-    log_p = F.log_softmax(logits, dim=1).gather(1, inside.unsqueeze(1)).squeeze(1)
+    each = pixel_weights(target, weights)
+    log_p = own_log_probability(logits, target)
     modulation = (1 - log_p.exp()).clamp_min(0) ** settings.focal_gamma
-    return -(pixel_weights * modulation * log_p).sum() / _positive(pixel_weights.sum())
+    return -(each * modulation * log_p).sum() / positive(each.sum())
 
 
 def dice(logits: Tensor, target: Tensor, weights: Tensor, settings: LossSettings) -> Tensor:
@@ -105,13 +102,13 @@ def dice(logits: Tensor, target: Tensor, weights: Tensor, settings: LossSettings
         () float32 in 0…1.
     """
     classes = logits.shape[1]
-    truth = _one_hot(target, classes)
+    truth = one_hot(target, classes)
     p = logits.softmax(dim=1) * (target != IGNORE).unsqueeze(1)
     axes = (0, 2, 3)
     shared, size = (p * truth).sum(axes), truth.sum(axes)
-    loss = 1 - 2 * shared / _positive(p.sum(axes) + size)
+    loss = 1 - 2 * shared / positive(p.sum(axes) + size)
     present = (size > 0).float()
-    return (loss * present).sum() / _positive(present.sum())
+    return (loss * present).sum() / positive(present.sum())
 
 
 def lovasz(logits: Tensor, target: Tensor, weights: Tensor, settings: LossSettings) -> Tensor:
@@ -157,8 +154,14 @@ LOSSES: Mapping[str, LossFn] = {
     "dice": dice,
     "focal": focal,
     "lovasz": lovasz,
+    "gce": generalised_cross_entropy,
+    "sce": symmetric_cross_entropy,
+    "bootstrap": bootstrap,
 }
 """Losses by the name that a recipe gives them."""
+
+_ADJUSTED = ("ce", "focal", "gce", "sce", "bootstrap")
+"""Losses of a pixel's own probability; the others balance the classes by themselves."""
 
 
 class SegmentationLoss(nn.Module):
@@ -166,6 +169,7 @@ class SegmentationLoss(nn.Module):
 
     weights: Tensor
     codes: Tensor
+    shift: Tensor
 
     def __init__(
         self,
@@ -173,6 +177,7 @@ class SegmentationLoss(nn.Module):
         classes: int,
         class_weights: Sequence[float] | None = None,
         settings: LossSettings | None = None,
+        pixels: Sequence[float] | None = None,
     ) -> None:
         """Build the sum.
 
@@ -181,6 +186,7 @@ class SegmentationLoss(nn.Module):
             classes: number of classes K.
             class_weights: (K,) at least 0, 0 = not learned; default all 1.
             settings: label smoothing and the like.
+            pixels: (K,) how often each class occurs, for logit adjustment; default all alike.
 
         Raises:
             ConfigError: a loss is unknown, a factor or weight is negative, or all are 0.
@@ -199,6 +205,8 @@ class SegmentationLoss(nn.Module):
         codes[:classes] = torch.where(weights > 0, torch.arange(classes), IGNORE)
         self.register_buffer("weights", weights.float(), persistent=False)
         self.register_buffer("codes", codes, persistent=False)
+        shift = logit_shift(pixels or [1] * classes, self.settings.logit_adjustment)
+        self.register_buffer("shift", shift, persistent=False)
 
     def parts(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Compute every term, not yet multiplied by its factor.
@@ -211,8 +219,11 @@ class SegmentationLoss(nn.Module):
             () float32 by name.
         """
         logits, target = logits.float(), self.codes[target.long()]
+        adjusted = logits + self.shift.view(-1, 1, 1) if self.settings.logit_adjustment else logits
+        each = {name: adjusted if name in _ADJUSTED else logits for name in self.terms}
         return {
-            name: LOSSES[name](logits, target, self.weights, self.settings) for name in self.terms
+            name: LOSSES[name](scores, target, self.weights, self.settings)
+            for name, scores in each.items()
         }
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
@@ -250,20 +261,3 @@ def check_terms(terms: Mapping[str, float]) -> None:
         raise ConfigError(
             f"The factors of the loss are {dict(terms)}; expected numbers of at least 0, not all 0."
         )
-
-
-def _positive(value: Tensor) -> Tensor:
-    """`value` where it is above 0, else 1: a divisor that is never 0."""
-    return torch.where(value > 0, value, torch.ones_like(value))
-
-
-def _pixel_weights(target: Tensor, weights: Tensor) -> Tensor:
-    """Weight of each pixel's class, 0 where ignored: (B, H, W) float32."""
-    inside = torch.where(target == IGNORE, 0, target)
-    return weights[inside] * (target != IGNORE)
-
-
-def _one_hot(target: Tensor, classes: int) -> Tensor:
-    """(B, H, W) int64 with 255 = ignore -> (B, K, H, W) float32, all 0 where ignored."""
-    index = torch.arange(classes, device=target.device).view(1, -1, 1, 1)
-    return (target.unsqueeze(1) == index).float()

@@ -1,9 +1,9 @@
-"""Legends, remaps, sensors, published models and addresses of data sets as YAML files, by name.
+"""Legends, remaps, compositions, sensors, published models, addresses of data sets: YAML by name.
 
-The folders `legends`, `remaps`, `sensors`, `published` and `datasets` beside this module hold one
-file per table; a new table is one new file. Facts only: the code that gives them meaning is in
-`covermap.legend`, `covermap.sensors`, `covermap.models.importers.published` and
-`covermap.data.fetch`.
+The folders `legends`, `remaps`, `compositions`, `sensors`, `published` and `datasets` beside this
+module hold one file per table; a new table is one new file. Facts only: the code that gives them
+meaning is in `covermap.legend`, `covermap.learning.coarse.composition`, `covermap.sensors`,
+`covermap.models.importers.published` and `covermap.data.fetch`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def table_names(kind: str) -> tuple[str, ...]:
     """Return the names of the built-in tables of one kind, sorted.
 
     Args:
-        kind: `legends`, `remaps`, `sensors`, `published` or `datasets`.
+        kind: `legends`, `remaps`, `compositions`, `sensors`, `published` or `datasets`.
 
     Returns:
         File names without their ending.
@@ -36,7 +36,7 @@ def read_table(kind: str, name: str) -> Mapping[str, Any]:
     """Return a built-in table.
 
     Args:
-        kind: `legends`, `remaps`, `sensors`, `published` or `datasets`.
+        kind: `legends`, `remaps`, `compositions`, `sensors`, `published` or `datasets`.
         name: one of `table_names(kind)`.
 
     Returns:
