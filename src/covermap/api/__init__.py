@@ -1,7 +1,7 @@
 """The functions of `import covermap`: what the commands do, for Python.
 
-`train` makes a bundle, `adapt_few_shot` and `adapt_prior` make another of it, `map_raster` and `predict` use it,
-`evaluate` scores what they made.
+`train` makes a bundle, `adapt_few_shot` and `adapt_prior` make another of it, `map_raster` and
+`predict` use it, `evaluate` scores what they made.
 """
 
 from covermap.api.adapting import FewShotOptions, adapt_few_shot, adapt_prior

@@ -12,7 +12,7 @@ from covermap.cli import common
 from covermap.errors import ConfigError
 
 app = typer.Typer(
-    help="Turn a bundle into another: new classes from a few examples, other regions without labels."
+    help="Turn a bundle into another: for new classes from a few examples, for other regions."
 )
 
 

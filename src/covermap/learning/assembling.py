@@ -97,7 +97,7 @@ def assemble(
             "licence": config.licence,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "start": "" if start is None else start.digest,
-            "prior": assumed_prior(prepared.counts.pixels, weights),
+            "prior": assumed_prior(prepared.counts.pixels, weights, config.logit_adjustment),
         },
     )
     return Parts(prepared, legend, weights, learned, network, template)

@@ -26,6 +26,8 @@ from covermap.progress import SILENT, Progress
 PIXELS = 500_000
 """Pixels that the estimate is made from, at most."""
 
+_NEVER = 50.0
+
 
 @dataclass(frozen=True, eq=False)
 class PriorChange:
@@ -65,8 +67,8 @@ def adapt_prior(
     """Adjust a bundle's scores to the class shares of a region.
 
     The shares are estimated by expectation maximisation (Saerens, Latinne and Decaestecker 2002;
-    see `covermap.learning.coarse.prior`), then log(new / old) is added to the logits. It holds where
-    p(image | class) is the same in both regions and the probabilities are calibrated.
+    see `covermap.learning.coarse.prior`), then log(new / old) is added to the logits. That is right
+    where p(image | class) is the same in both regions and the probabilities are calibrated.
 
     Args:
         bundle: the bundle.
@@ -97,18 +99,15 @@ def adapt_prior(
                 "region that it was trained on as well (--home)."
             )
     found = estimate_prior(here, before)
-    possible = (before > 0) & (found.prior > 0)
-    shift = np.zeros(len(before))
-    shift[possible] = np.log(found.prior[possible] / before[possible])
-    # What the region does not have must not win.
-    shift[(before > 0) & ~possible] = shift.min(initial=0.0) - 50.0
+    # A class that the region does not have must not win.
+    shift = np.nan_to_num(found.shift, nan=0.0, neginf=-_NEVER).clip(-_NEVER, _NEVER)
     model = copy.deepcopy(bundle.model)
     model.shift_logits(torch.from_numpy(shift.astype(np.float32)))
     source = bundle.card.provenance.model_copy(
         update={"prior": tuple(map(float, found.prior)), "start": bundle.digest, "scores": {}}
     )
     adapted = bundle.with_model(model, provenance=source.model_dump())
-    return PriorChange(adapted, bundle.legend.names, before, found.prior, found.rounds)
+    return PriorChange(adapted, bundle.legend.names, before, found.prior, found.iterations)
 
 
 @torch.inference_mode()

@@ -1,0 +1,99 @@
+"""Adapting to the class shares of a region: against classes whose probabilities are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from covermap.data.sample import Sample
+from covermap.errors import ConfigError
+from covermap.learning.assembling import assumed_prior
+from covermap.learning.region import adapt_prior
+from covermap.legend import load_legend
+from covermap.models import registry
+from covermap.models.bundle import BandNorm, Bundle
+from covermap.models.segmenter import ModelSpec
+
+HOME = (0.8, 0.2)
+THERE = (0.3, 0.7)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """The exact posterior of two Gaussian classes around -1 and 1, where the first is frequent."""
+    band = BandNorm(name="a", mean=0.0, std=1.0, low=-3, high=3)
+    model = registry.build(ModelSpec("pixel"), 1, 2)
+    weight = torch.tensor([[-1.0], [1.0]])
+    model.replace_linear(weight, torch.log(torch.tensor(HOME)))  # type: ignore[operator]
+    legend = load_legend("dubai").subset(load_legend("dubai").names[:2])
+    return Bundle.create(
+        model, legend=legend, bands=[band], patch=64, provenance={"prior": HOME, "recipe": "x"}
+    )
+
+
+def region(shares: tuple[float, float], seed: int) -> tuple[list[Sample], np.ndarray]:
+    """Imagery in which the classes have these shares, and what they are; a corner is nodata."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(2, size=(3, 100, 90), p=shares)
+    image = (2.0 * truth - 1 + rng.standard_normal(truth.shape)).astype(np.float32)
+    valid = np.ones((100, 90), bool)
+    valid[:20, :20] = False
+    return [Sample(np.where(valid, x, 9e9)[None].astype(np.float32), valid) for x in image], truth
+
+
+def accuracy(bundle: Bundle, samples: list[Sample], truth: np.ndarray) -> float:
+    """Share of the valid pixels that are right."""
+    right = []
+    for sample, classes in zip(samples, truth, strict=True):
+        scores = bundle.model(bundle.normalise(sample.image, sample.valid)[None])[0].argmax(0)
+        right.append((scores.numpy() == classes)[sample.valid])
+    return float(np.concatenate(right).mean())
+
+
+def test_shares_of_the_region_are_found_and_taken_over(bundle: Bundle) -> None:
+    samples, truth = region(THERE, 0)
+    change = adapt_prior(bundle, samples)
+    assert np.allclose(change.after, THERE, atol=0.02)
+    bias = change.bundle.model.linear()[1].detach().numpy()  # type: ignore[index]
+    assert np.allclose(bias, np.log(change.after), atol=1e-5)  # log π + log(q / π)
+    assert change.bundle.card.provenance.prior == pytest.approx(change.after)
+    assert change.bundle.card.provenance.start == bundle.digest
+    # Bayes' error of this mixture is 13.6 %; with the old shares it is 19 %.
+    before, after = (accuracy(b, samples, truth) for b in (bundle, change.bundle))
+    assert after > before + 0.03
+
+
+def test_the_old_bundle_stays_as_it_was(bundle: Bundle) -> None:
+    samples, _ = region(THERE, 1)
+    before = bundle.model.state_dict()["classifier.bias"].clone()
+    adapt_prior(bundle, samples)
+    assert torch.equal(before, bundle.model.state_dict()["classifier.bias"])
+
+
+def test_adapting_to_home_changes_next_to_nothing(bundle: Bundle) -> None:
+    change = adapt_prior(bundle, region(HOME, 2)[0])
+    assert np.allclose(change.after, HOME, atol=0.02)
+    assert "80.0%" in change.text()
+
+
+def test_imagery_of_home_stands_in_for_what_the_bundle_does_not_say(bundle: Bundle) -> None:
+    mute = bundle.with_model(bundle.model, provenance={})
+    with pytest.raises(ConfigError, match="--home"):
+        adapt_prior(mute, region(THERE, 0)[0])
+    change = adapt_prior(mute, region(THERE, 0)[0], home=region(HOME, 3)[0])
+    assert np.allclose(change.before, HOME, atol=0.02)
+    assert np.allclose(change.after, THERE, atol=0.03)
+
+
+def test_scores_assume_the_shares_times_the_weights() -> None:
+    assert assumed_prior([60, 30, 10], [1, 1, 1]) == pytest.approx((0.6, 0.3, 0.1))
+    assert assumed_prior([60, 30, 10], [1, 2, 0]) == pytest.approx((0.5, 0.5, 0))
+    # Adjusted in full, classes are taken to be equally frequent; by half, as their roots are.
+    assert assumed_prior([60, 0, 10], [1, 1, 1], 1.0) == pytest.approx((0.5, 0, 0.5))
+    root = math.sqrt(60), math.sqrt(10)
+    expected = (root[0] / sum(root), root[1] / sum(root))
+    assert assumed_prior([60, 10], [1, 1], 0.5) == pytest.approx(expected)
+    assert assumed_prior([0, 0], [1, 1]) is None
