@@ -74,9 +74,9 @@ def open_collection(section: DataSection, root: str | Path | None = None) -> Col
         index=index,
         legend=read_legend(section.legend, index.legend),
         sensor=read_sensor(section.sensor) if section.sensor else None,
-        bands=section.bands,
+        bands=section.bands or index.bands,
         nodata=section.nodata,
-        label_field=section.label_field,
+        label_field=section.label_field or index.label_field,
         unknown=section.unknown,
         gsd=section.gsd,
     )
