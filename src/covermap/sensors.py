@@ -90,9 +90,7 @@ class Band:
     @property
     def converts(self) -> bool:
         """Whether physical values differ from raw ones."""
-        return (
-            self.scale != 1.0 or self.offset != 0.0 or self.decibel or self.clip is not None
-        )
+        return self.scale != 1.0 or self.offset != 0.0 or self.decibel or self.clip is not None
 
     def to_physical(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Turn raw numbers into physical values.
@@ -150,8 +148,8 @@ class Sensor:
         for group, names in self.groups.items():
             if group.casefold() in words or not names or not set(names) <= set(self.names):
                 raise ConfigError(
-                    f"Sensor {self.name!r} has the group {group!r} of {', '.join(names) or 'none'}; "
-                    "a group is called like no band and holds bands of the sensor by their names."
+                    f"Sensor {self.name!r} has the group {group!r} of {', '.join(names) or 'none'}."
+                    " A group is called like no band, and holds bands of the sensor by their names."
                 )
 
     @property

@@ -154,7 +154,9 @@ def learned_bands(config: SupervisedConfig, collection: Collection) -> tuple[str
     names = config.bands if sensor is None else sensor.expand(config.bands, there)
     unknown = [name for name in names if find_band(name, there) is None]
     if unknown:
-        listing = f"The groups of {sensor.name!r}: {', '.join(groups)}." if sensor and groups else ""
+        listing = (
+            f"The groups of {sensor.name!r}: {', '.join(groups)}." if sensor and groups else ""
+        )
         raise BandError(
             f"training.bands: {unknown[0]!r} is no band of the data and no group of bands."
             f"{nearest(unknown[0], (*there, *groups))} The bands are: {', '.join(there)}. {listing}"

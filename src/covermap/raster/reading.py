@@ -256,9 +256,7 @@ class SceneReader:
         return to_physical(pixels.astype(self.scene.dtype, copy=False), valid, sources)
 
 
-def to_physical(
-    pixels: Pixels, valid: Mask, sources: Sequence[BandSource]
-) -> tuple[Pixels, Mask]:
+def to_physical(pixels: Pixels, valid: Mask, sources: Sequence[BandSource]) -> tuple[Pixels, Mask]:
     """Turn raw numbers into physical values.
 
     Args:

@@ -55,9 +55,7 @@ class BandSource:
     @property
     def converts(self) -> bool:
         """Whether values differ from the file's raw numbers."""
-        return (
-            self.scale != 1.0 or self.offset != 0.0 or self.decibel or self.clip is not None
-        )
+        return self.scale != 1.0 or self.offset != 0.0 or self.decibel or self.clip is not None
 
     def raw(self) -> BandSource:
         """The source that gives the file's own numbers; what stands for NaN stays."""

@@ -87,6 +87,8 @@ def build_datasets(
     seed: int,
     root: str | Path | None = None,
     progress: Progress = SILENT,
+    *,
+    training: bool = True,
 ) -> Datasets:
     """Open and split the data set of a recipe.
 
@@ -95,6 +97,7 @@ def build_datasets(
         seed: the recipe's seed.
         root: folder or file that replaces the section's `root`.
         progress: shows the reading of labels, where the split needs it.
+        training: whether there must be records for training.
 
     Returns:
         The training records, and those for validation and testing where there are any.
@@ -105,4 +108,4 @@ def build_datasets(
     """
     collection = open_collection(section, root)
     split = SplitConfig(**values(section.split), seed=seed)
-    return split_collection(collection, split, progress)
+    return split_collection(collection, split, progress, training=training)

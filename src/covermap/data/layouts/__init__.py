@@ -127,5 +127,10 @@ def detect_layout(root: Path) -> str:
                 header = file.readline().replace(";", ",").replace("\t", ",")
             if "image" in (cell.strip().strip('"') for cell in header.split(",")):
                 return "csv"
-    known = {"sen12ms": is_sen12ms, "dfc2020": is_dfc2020, "flair": is_flair, "s1s2-folders": is_s1s2}
+    known = {
+        "sen12ms": is_sen12ms,
+        "dfc2020": is_dfc2020,
+        "flair": is_flair,
+        "s1s2-folders": is_s1s2,
+    }
     return next((name for name, fits in known.items() if fits(root)), "folders")

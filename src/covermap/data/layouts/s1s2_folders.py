@@ -78,9 +78,7 @@ def is_s1s2(root: Path) -> bool:
     )
 
 
-def _by_parts(
-    root: Path, folder: str, kind: str, *, required: bool
-) -> dict[tuple[str, ...], str]:
+def _by_parts(root: Path, folder: str, kind: str, *, required: bool) -> dict[tuple[str, ...], str]:
     """Files of a folder by the parts of their names; none where it is not there."""
     if not required and not (root / folder).is_dir():
         return {}
@@ -101,7 +99,9 @@ def _by_parts(
 
 
 def _record(
-    key: tuple[str, ...], found: Mapping[str, Mapping[tuple[str, ...], str]], chosen: tuple[str, ...]
+    key: tuple[str, ...],
+    found: Mapping[str, Mapping[tuple[str, ...], str]],
+    chosen: tuple[str, ...],
 ) -> PatchRecord:
     images = tuple(found[kind][key] for kind in chosen)
     name = Path(images[0])
