@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from covermap.data import s1s2
 from covermap.data.index import PatchIndex
+from covermap.data.layouts import s1s2_tree as tree
+from covermap.data.s1s2 import PARTS, Key
 from covermap.errors import InputError
 from covermap.legend import load_legend
 
@@ -44,38 +45,38 @@ def dfc2020(
         BandError: files have other bands than Sentinel-1 or -2, or differ in them.
         ConfigError: an option is not valid.
     """
-    s1s2.check_choice("sensors", sensors, s1s2.SENSORS)
-    s1s2.check_choice("labels", labels, ("dfc", "lc", "none"))
+    tree.check_choice("sensors", sensors, tree.SENSORS)
+    tree.check_choice("labels", labels, ("dfc", "lc", "none"))
     splits = {"validation": validation, "test": test}
     for part, split in splits.items():
-        s1s2.check_choice(part, split, _SPLITS)
+        tree.check_choice(part, split, _SPLITS)
     root = root.absolute()
-    words = [part for part in s1s2.PARTS if splits[part] != "none"]
+    words = [part for part in PARTS if splits[part] != "none"]
     kinds = ("s2", "s1") if sensors in ("auto", "both") else (sensors,)
     wanted = () if labels == "none" else (labels,)
-    found = s1s2.find_files(root, words, (*kinds, *wanted))
+    found = tree.find_files(root, words, (*kinds, *wanted))
     if not any(found[kind] for kind in kinds):
         raise InputError(
             f"{root}: no patches of DFC2020 ({', '.join(words) or 'no part is asked for'}) below "
             "it; expected files such as ROIs0000_test/s2_0/ROIs0000_test_s2_0_p12.tif."
         )
-    chosen = s1s2.choose_sensors(found, sensors, str(root))
-    keys = s1s2.complete(found, chosen, labels, missing, str(root))
+    chosen = tree.choose_sensors(found, sensors, str(root))
+    keys = tree.complete(found, chosen, labels, missing, str(root))
 
-    def split_of(key: s1s2.Key) -> str:
+    def split_of(key: Key) -> str:
         return splits[key[0].rpartition("_")[2]]
 
-    records = s1s2.make_records(found, keys, chosen, labels, split_of)
+    records = tree.make_records(found, keys, chosen, labels, split_of)
     legend = {"dfc": "dfc2020", "lc": "igbp"}.get(labels)
     return PatchIndex(
         records,
         root,
         legend=load_legend(legend) if legend else None,
-        bands=s1s2.band_names(root, records, chosen),
+        bands=tree.band_names(root, records, chosen),
         label_field="1" if labels == "lc" else None,
     )
 
 
 def is_dfc2020(root: Path) -> bool:
     """Whether a folder holds patches of DFC2020 in folders such as `s2_test`."""
-    return s1s2.holds_region(root, s1s2.PARTS)
+    return tree.holds_region(root, PARTS)

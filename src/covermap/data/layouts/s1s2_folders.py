@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from covermap.data import s1s2
 from covermap.data.files import list_files
 from covermap.data.index import PatchIndex, PatchRecord
+from covermap.data.layouts import s1s2_tree as tree
+from covermap.data.s1s2 import BROKEN, parse_name, sensor_parts
 from covermap.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ def s1s2_folders(
         ConfigError: an option is not valid.
     """
     root = root.absolute()
-    s1s2.check_choice("sensors", sensors, s1s2.SENSORS)
-    s1s2.check_choice("missing", missing, ("error", "skip"))
+    tree.check_choice("sensors", sensors, tree.SENSORS)
+    tree.check_choice("missing", missing, ("error", "skip"))
     folders = {"s2": s2, "s1": s1}
     found = {
         kind: _by_parts(root, folder, kind, required=sensors in ("both", kind))
@@ -53,7 +54,7 @@ def s1s2_folders(
     }
     if not any(found.values()):
         raise InputError(f"{root}: no TIFF files in {s2} or {s1} below it.")
-    chosen = s1s2.choose_sensors(found, sensors, str(root))
+    chosen = tree.choose_sensors(found, sensors, str(root))
     keys = set().union(*(found[kind] for kind in chosen))
     lost = [
         f"{folders[kind]}/{'_'.join(part if part != '*' else kind for part in key)}.tif"
@@ -61,12 +62,12 @@ def s1s2_folders(
         for kind in chosen
         if key not in found[kind]
     ]
-    s1s2.refuse_lost(lost, len(keys), missing, str(root))
+    tree.refuse_lost(lost, len(keys), missing, str(root))
     whole = [key for key in keys if all(key in found[kind] for kind in chosen)]
     if not whole:
         raise InputError(f"{root}: no file in {s2} has a partner in {s1}.")
     records = sorted((_record(key, found, chosen) for key in whole), key=_natural)
-    return PatchIndex(tuple(records), root, bands=s1s2.band_names(root, records, chosen))
+    return PatchIndex(tuple(records), root, bands=tree.band_names(root, records, chosen))
 
 
 def is_s1s2(root: Path) -> bool:
@@ -84,11 +85,11 @@ def _by_parts(root: Path, folder: str, kind: str, *, required: bool) -> dict[tup
         return {}
     result: dict[tuple[str, ...], str] = {}
     for path in list_files(root / folder, _SUFFIXES, f"files of {kind}"):
-        parts = s1s2.parse_name(path.name)
-        if parts is not None and parts.key == s1s2.BROKEN:
+        parts = parse_name(path.name)
+        if parts is not None and parts.key == BROKEN:
             logger.info("%s is left out: this patch holds NaN.", path)
             continue
-        key = s1s2.sensor_parts(path.stem)
+        key = sensor_parts(path.stem)
         if key in result:
             raise InputError(
                 f"{root / folder}: {Path(result[key]).name} and {path.name} have one name but for "
@@ -105,7 +106,7 @@ def _record(
 ) -> PatchRecord:
     images = tuple(found[kind][key] for kind in chosen)
     name = Path(images[0])
-    parts = s1s2.parse_name(name.name)
+    parts = parse_name(name.name)
     area = "" if parts is None else f"{parts.region}/{parts.scene}"
     return PatchRecord(id=name.stem, images=images, area=area)
 

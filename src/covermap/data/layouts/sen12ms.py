@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from covermap.data import s1s2
 from covermap.data.index import PatchIndex
+from covermap.data.layouts import s1s2_tree as tree
+from covermap.data.s1s2 import SEASONS, Key
 from covermap.errors import InputError
 from covermap.legend import load_legend
 
@@ -51,44 +52,44 @@ def sen12ms(
         BandError: files have other bands than Sentinel-1 or -2, or differ in them.
         ConfigError: an option is not valid.
     """
-    s1s2.check_choice("sensors", sensors, s1s2.SENSORS)
-    s1s2.check_choice("labels", labels, ("lc", "none"))
-    s1s2.check_choice("holdout", holdout, ("val", "test", "none"))
+    tree.check_choice("sensors", sensors, tree.SENSORS)
+    tree.check_choice("labels", labels, ("lc", "none"))
+    tree.check_choice("holdout", holdout, ("val", "test", "none"))
     root = root.absolute()
     words = [_word(season) for season in ([seasons] if isinstance(seasons, str) else seasons)]
     kinds = ("s2", "s1") if sensors in ("auto", "both") else (sensors,)
-    found = s1s2.find_files(root, words or s1s2.SEASONS, (*kinds, *({"lc"} & {labels})))
+    found = tree.find_files(root, words or SEASONS, (*kinds, *({"lc"} & {labels})))
     if not any(found[kind] for kind in kinds):
         raise InputError(
             f"{root}: no patches of {'SEN12MS' if not words else ', '.join(words)} below it; "
             "expected files such as ROIs1158_spring/s2_63/ROIs1158_spring_s2_63_p30.tif."
         )
-    chosen = s1s2.choose_sensors(found, sensors, str(root))
-    keys = s1s2.complete(found, chosen, labels, missing, str(root))
+    chosen = tree.choose_sensors(found, sensors, str(root))
+    keys = tree.complete(found, chosen, labels, missing, str(root))
     held = {(region, scene) for region, scenes in HOLDOUT.items() for scene in scenes}
 
-    def split(key: s1s2.Key) -> str:
+    def split(key: Key) -> str:
         if holdout == "none":
             return ""
         return holdout if key[:2] in held else "train"
 
-    records = s1s2.make_records(found, keys, chosen, labels, split)
+    records = tree.make_records(found, keys, chosen, labels, split)
     return PatchIndex(
         records,
         root,
         legend=load_legend("igbp") if labels == "lc" else None,
-        bands=s1s2.band_names(root, records, chosen),
+        bands=tree.band_names(root, records, chosen),
         label_field="1" if labels == "lc" else None,
     )
 
 
 def is_sen12ms(root: Path) -> bool:
     """Whether a folder holds patches of SEN12MS in folders such as `s2_63`."""
-    return s1s2.holds_region(root, s1s2.SEASONS)
+    return tree.holds_region(root, SEASONS)
 
 
 def _word(season: str) -> str:
     """The word of a season that is named by it or by its folder."""
     word = str(season).rpartition("_")[2].lower()
-    s1s2.check_choice("seasons", word, s1s2.SEASONS)
+    tree.check_choice("seasons", word, SEASONS)
     return word
