@@ -47,6 +47,8 @@ def _network(card: BundleCard, model: Segmenter) -> Iterator[str]:
     count = sum(parameter.numel() for parameter in model.parameters())
     yield _line("Network", str(model.spec or card.model.spec))
     sides = f"multiples of {model.stride}" if model.fixed is None else f"of {model.fixed} only"
+    if model.fixed is None and model.stride == 1:
+        sides = f"of {model.minimum} and more"
     yield _line("", f"{count:,} parameters, image sides {sides}")
 
 
@@ -63,6 +65,10 @@ def _band(band: BandNorm) -> list[str]:
         conversion = f"raw × {band.scale:g} + {band.offset:g}"
     if band.decibel:
         conversion = f"10 log10({conversion or 'raw'})"
+    if band.clip is not None:
+        conversion += f"{', ' if conversion else ''}clipped to {band.clip[0]:g} … {band.clip[1]:g}"
+    if band.nan is not None:
+        conversion += f", NaN is {band.nan:g}"
     return [
         band.name,
         f"mean {band.mean:.4g}",
