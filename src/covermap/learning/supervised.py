@@ -2,9 +2,9 @@
 
 A training is a stream of batches, each a pure function of (seed, epoch, position), cut into epochs;
 at the end of an epoch, or every so many steps, the network is scored on the validation patches.
-Every few minutes the best weights so far are written as a bundle, and the state to resume from
-beside them. `train` goes on by itself where its run directory holds such a state; the weights then
-equal those of a run that was never interrupted (on a CPU bit for bit, unless there is a time limit).
+The best weights so far are now and then written as a bundle, and the state to resume from beside
+them. `train` goes on by itself where its run directory holds such a state; the weights then equal
+those of a run that was never interrupted (on a CPU bit for bit, unless there is a time limit).
 
 Several processes (`devices`, `num_nodes`) each take their part of every batch of patches. All must
 see the same run directory. The processes other than the first end inside `train`.
