@@ -117,6 +117,8 @@ def from_splits(
     train: Sequence[str] = ("train", "training"),
     val: Sequence[str] = ("val", "valid", "validation"),
     test: Sequence[str] = ("test", "testing"),
+    *,
+    training: bool = True,
 ) -> Datasets:
     """Sort the records of a collection by their `split`.
 
@@ -125,12 +127,13 @@ def from_splits(
         train: split names that mean training.
         val: split names that mean validation.
         test: split names that mean test.
+        training: whether there must be records for training.
 
     Returns:
         The collections; val and test are None where no record is in them.
 
     Raises:
-        InputError: no record is for training.
+        InputError: no record is for training, and there must be some.
     """
     if set(collection.index.splits) == {""}:
         return Datasets(collection)
@@ -143,7 +146,7 @@ def from_splits(
         )
 
     parts = {"train": part(train), "val": part(val), "test": part(test)}
-    if not len(parts["train"]):
+    if training and not len(parts["train"]):
         raise InputError(
             f"{collection.index.root}: no record is for training; the splits found are "
             f"{', '.join(map(repr, collection.index.splits))}, expected one of {', '.join(train)}. "

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covermap.data.arrays import crop, inside, to_physical
+from covermap.data.arrays import crop, inside
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
 from covermap.data.sample import Georeference, Sample
@@ -23,7 +23,7 @@ from covermap.grid import Window
 from covermap.legend import IGNORE
 from covermap.progress import SILENT, Progress
 from covermap.raster.labels import LabelReader, open_label
-from covermap.raster.reading import SceneReader
+from covermap.raster.reading import SceneReader, to_physical
 from covermap.raster.scene import Scene
 from covermap.raster.vector import is_vector
 

@@ -74,9 +74,9 @@ def open_collection(section: DataSection, root: str | Path | None = None) -> Col
         index=index,
         legend=read_legend(section.legend, index.legend),
         sensor=read_sensor(section.sensor) if section.sensor else None,
-        bands=section.bands,
+        bands=section.bands or index.bands,
         nodata=section.nodata,
-        label_field=section.label_field,
+        label_field=section.label_field or index.label_field,
         unknown=section.unknown,
         gsd=section.gsd,
     )
@@ -87,6 +87,8 @@ def build_datasets(
     seed: int,
     root: str | Path | None = None,
     progress: Progress = SILENT,
+    *,
+    training: bool = True,
 ) -> Datasets:
     """Open and split the data set of a recipe.
 
@@ -95,6 +97,7 @@ def build_datasets(
         seed: the recipe's seed.
         root: folder or file that replaces the section's `root`.
         progress: shows the reading of labels, where the split needs it.
+        training: whether there must be records for training.
 
     Returns:
         The training records, and those for validation and testing where there are any.
@@ -105,4 +108,4 @@ def build_datasets(
     """
     collection = open_collection(section, root)
     split = SplitConfig(**values(section.split), seed=seed)
-    return split_collection(collection, split, progress)
+    return split_collection(collection, split, progress, training=training)
