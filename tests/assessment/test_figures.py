@@ -30,6 +30,28 @@ def test_training_charts_sorts_numbers_into_charts():
     assert math.isnan(charts["Loss"].series[1].points[1][1])
 
 
+def test_a_log_of_steps_is_drawn_over_steps():
+    log = [
+        {"event": "step", "step": 10, "epoch": 1, "loss": 2.0, "learning_rate": 0.1},
+        {"event": "step", "step": 20, "epoch": 1, "loss": 1.0, "learning_rate": 0.1},
+        {"event": "validation", "step": 20, "epoch": 1, "val/oa": 0.5, "val/loss": 1.5},
+        {"event": "epoch", "step": 25, "epoch": 1, "loss": 1.6, "learning_rate": 0.1},
+        {"event": "validation", "step": 25, "epoch": 1, "val/oa": 0.6, "val/loss": 1.2},
+    ]
+    charts = {chart.title: chart for chart in training_charts(log)}
+    assert {chart.x_label for chart in charts.values()} == {"step"}
+    assert [line.points for line in charts["Loss"].series] == [
+        ((10, 2.0), (20, 1.0)),
+        ((20, 1.5), (25, 1.2)),
+    ]
+    assert charts["Score"].series[0].points == ((20, 0.5), (25, 0.6))
+    without_validations = [event for event in log if event["event"] != "validation"]
+    without_validations[-1]["val/oa"] = 0.7
+    without_validations.append({"event": "epoch", "step": 50, "epoch": 2, "val/oa": 0.8})
+    score = training_charts(without_validations)[1]
+    assert score.series[0].points == ((25, 0.7), (50, 0.8))
+
+
 def test_no_charts_without_epochs_or_with_a_single_one():
     assert training_charts([]) == []
     assert training_charts(EVENTS[:2]) == []

@@ -13,7 +13,10 @@ from tiny_network import TINY
 from covermap.data.augment import AugmentConfig
 from covermap.data.collection import Datasets
 from covermap.learning.config import SupervisedConfig
+from covermap.learning.run import RunDirectory
+from covermap.learning.supervised import train
 from covermap.models import registry
+from covermap.progress import SILENT
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +70,19 @@ def make_config() -> Callable[..., SupervisedConfig]:
         return SupervisedConfig(**{**settings, **changes})  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def fit(tmp_path, datasets, make_config):
+    """Train in a named run directory; returns bundle and run."""
+
+    def run_training(name="run", data=datasets, start=None, progress=SILENT, **changes):
+        path = tmp_path / name
+        if (path / "recipe.yaml").exists():
+            run = RunDirectory.resume(path)
+        else:
+            run = RunDirectory.create(path, "name: tiny\n")
+        with run:
+            return train(make_config(**changes), data, start, run, progress), run
+
+    return run_training

@@ -46,6 +46,11 @@ def test_rates_by_part_and_no_decay_of_biases_and_norms():
     assert found["classifier.bias"] == pytest.approx((1.0, 0.0))
 
 
+def test_biases_and_norms_decay_where_all_is_to():
+    settings = OptimiserSettings(weight_decay=0.5, decay_all=True)
+    assert {decay for _, decay in by_parameter(Net(), settings).values()} == {0.5}
+
+
 def test_every_trainable_parameter_is_in_one_group_and_frozen_ones_in_none():
     net = Net()
     net.encoder.requires_grad_(False)
@@ -69,7 +74,7 @@ def test_factors_do_not_pile_up():
     )
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "rmsprop"])
 def test_steps_go_downhill(name):
     torch.manual_seed(0)
     net = nn.Linear(2, 1)
@@ -92,3 +97,36 @@ def test_sgd_without_momentum_is_plain():
     net.weight.grad = torch.full_like(net.weight, 2.0)
     optimiser.step()
     assert torch.allclose(net.weight.detach(), before - 0.2)
+
+
+def two_steps(gradients=(2.0, 1.0), **settings):
+    """Where two steps take a weight of 1 with given gradients, without decay."""
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(net.weight)
+    optimiser = build_optimiser(net, OptimiserSettings(weight_decay=0.0, **settings))
+    for gradient in gradients:
+        net.weight.grad = torch.full_like(net.weight, gradient)
+        optimiser.step()
+    return float(net.weight.detach())
+
+
+def test_momentum_looks_ahead_unless_told_not_to():
+    """Velocities by hand: 2, then 0.9 · 2 + 1 = 2.8; Nesterov adds 0.9 of it to the gradient."""
+    assert two_steps(name="sgd", learning_rate=0.1, nesterov=False) == pytest.approx(
+        1 - 0.1 * (2 + 2.8)
+    )
+    assert two_steps(name="sgd", learning_rate=0.1) == pytest.approx(
+        1 - 0.1 * ((2 + 0.9 * 2) + (1 + 0.9 * 2.8))
+    )
+    assert two_steps(name="sgd", learning_rate=0.1, momentum=0.0, nesterov=True) == pytest.approx(
+        1 - 0.1 * 3
+    )
+
+
+def test_rmsprop_divides_by_the_root_of_the_mean_square():
+    """The running mean square, from 0: 0.01 · 4 = 0.04, then 0.99 · 0.04 + 0.01 = 0.0496."""
+    one, two = 2 / 0.04**0.5, 1 / 0.0496**0.5
+    plain = two_steps(name="rmsprop", learning_rate=0.01, momentum=0.0)
+    assert plain == pytest.approx(1 - 0.01 * (one + two), rel=1e-5)
+    pushed = two_steps(name="rmsprop", learning_rate=0.01, momentum=0.5)
+    assert pushed == pytest.approx(1 - 0.01 * (one + (0.5 * one + two)), rel=1e-5)

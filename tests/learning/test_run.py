@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -61,6 +62,25 @@ def test_epochs_run_twice_count_once(tmp_path):
         for epoch, loss in ((1, 0.9), (2, 0.8), (2, 0.7), (3, 0.6)):
             run.log({"event": "epoch", "epoch": epoch, "loss": loss})
         assert [(e["epoch"], e["loss"]) for e in run.epochs()] == [(1, 0.9), (2, 0.7), (3, 0.6)]
+
+
+def test_the_log_goes_back_to_a_step(tmp_path):
+    events = [
+        {"event": "start", "batches": 0},
+        {"event": "step", "step": 2, "loss": 0.1},
+        {"event": "epoch", "step": 4, "epoch": 1, "loss": math.nan},
+        {"event": "step", "step": 6},
+    ]
+    with RunDirectory.create(tmp_path, "") as run:
+        for event in events:
+            run.log(event)
+        before = run.log_path.read_bytes()
+        run.rewind(6)
+        assert run.log_path.read_bytes() == before
+        run.rewind(4)
+        assert run.log_path.read_bytes() == b"".join(before.splitlines(keepends=True)[:3])
+        run.rewind(0)
+        assert [event["event"] for event in run.events()] == ["start"]
 
 
 def test_two_runs_never_share_a_folder(tmp_path):

@@ -15,6 +15,7 @@ import pytest
 import torch
 from tiny_landscape import BANDS, LEGEND, collection, landscape, write_records
 from tiny_network import TINY
+from tiny_runs import ALWAYS, CrashError, crash_at, same, weights
 
 from covermap.data.augment import AugmentConfig
 from covermap.data.collection import Datasets
@@ -22,37 +23,11 @@ from covermap.data.patches import TrainingPatches
 from covermap.errors import ConfigError, InputError
 from covermap.learning import loop
 from covermap.learning.keeping import Keeper
-from covermap.learning.run import RunDirectory
-from covermap.learning.supervised import TrainingInterrupted, train
+from covermap.learning.supervised import TrainingInterrupted
 from covermap.legend import LandClass, Legend
 from covermap.models.bundle import Bundle
 from covermap.models.container import read_tensors
 from covermap.models.segmenter import ModelSpec
-from covermap.progress import SILENT
-
-
-@pytest.fixture
-def fit(tmp_path, datasets, make_config):
-    """Train in a named run directory; returns bundle and run."""
-
-    def run_training(name="run", data=datasets, start=None, progress=SILENT, **changes):
-        path = tmp_path / name
-        if (path / "recipe.yaml").exists():
-            run = RunDirectory.resume(path)
-        else:
-            run = RunDirectory.create(path, "name: tiny\n")
-        with run:
-            return train(make_config(**changes), data, start, run, progress), run
-
-    return run_training
-
-
-def weights(run):
-    return read_tensors(run.bundle_path)[0]
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def score_by_hand(bundle, sides=(40, 56, 33)):
@@ -122,27 +97,6 @@ FULL = {
     "loss": {"ce": 1.0, "dice": 0.5},
     "select_smoothing": 2,
 }
-ALWAYS = 1e-9
-"""Minutes between saves: none."""
-
-
-class CrashError(Exception):
-    """Stands for a power cut."""
-
-
-@contextmanager
-def crash_at(epoch, position):
-    """The patch at this place cannot be made."""
-    item = TrainingPatches.item
-
-    def crash(patches, *place):
-        if place == (epoch, position):
-            raise CrashError
-        return item(patches, *place)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingPatches, "item", crash)
-        yield
 
 
 def test_a_run_that_crashed_before_its_first_save_starts_again(fit, monkeypatch):

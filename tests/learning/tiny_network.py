@@ -19,6 +19,7 @@ class TinyOptions:
     norm: bool = True
     dropout: float = 0.1
     idle: bool = False
+    pooled: bool = False
 
 
 class TinySegmenter(LinearSegmenter):
@@ -34,9 +35,15 @@ class TinySegmenter(LinearSegmenter):
         self.decoder = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
         if options.idle:
             self.idle = nn.Conv2d(width, width, 1)
+        self.pooled = options.pooled
+        if options.pooled:  # as in DeepLab: batch norm over one number per patch
+            self.pool = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, width, 1), nn.BatchNorm2d(width)
+            )
 
     def features(self, image: Tensor, context: Context | None = None) -> Tensor:
-        return self.decoder(self.encoder(image))
+        found = self.decoder(self.encoder(image))
+        return found + self.pool(found) if self.pooled else found
 
 
 class TinyFamily(Family):

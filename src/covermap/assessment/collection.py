@@ -7,13 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from covermap.assessment.composite import (
-    choose_channels,
-    color_classes,
-    compose,
-    show_errors,
-    shrink,
-)
 from covermap.assessment.report import Picture, PictureRow
 from covermap.assessment.result import Assessment, Tally
 from covermap.data.collection import Collection
@@ -29,6 +22,13 @@ from covermap.models.bundle import Bundle
 from covermap.models.runtime import Runtime
 from covermap.models.tiled import predict_image
 from covermap.progress import SILENT, Progress
+from covermap.raster.composite import (
+    choose_channels,
+    color_classes,
+    compose,
+    show_errors,
+    shrink,
+)
 
 PIECE = 4096
 """Longest side of what is predicted at once, pixels."""

@@ -55,14 +55,17 @@ def training_charts(events: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Return the charts that a training log tells of: losses, scores, learning rate.
 
     Args:
-        events: the log's epochs in order; every number in them whose name speaks of a loss, a
-            score or a learning rate becomes a line.
+        events: the log in order. Every number in its epochs, steps and validations whose name
+            speaks of a loss, a score or a learning rate becomes a line: over epochs or, in a log
+            that tells of steps or validations by themselves, over steps.
 
     Returns:
         Charts with at least one line of two points.
     """
     epochs = [event for event in events if event.get("event", "epoch") == "epoch"]
-    keys = list(dict.fromkeys(key for event in epochs for key in event))
+    finer = [event for event in events if event.get("event") in ("step", "validation")]
+    x = "step" if finer else "epoch"
+    keys = list(dict.fromkeys(key for event in [*finer, *epochs] for key in event))
     groups = (
         ("Loss", [key for key in keys if "loss" in key.casefold()], False),
         ("Score", [key for key in keys if _is_score(key)], False),
@@ -70,10 +73,10 @@ def training_charts(events: Sequence[Mapping[str, Any]]) -> list[Chart]:
     )
     charts = []
     for title, names, log_scale in groups:
-        series = [_series(key, epochs) for key in names]
+        series = [_series(key, [e for e in finer if key in e] or epochs, x) for key in names]
         drawn = tuple(line for line in series if len(_finite(line)) >= 2)[: len(PALETTE)]
         if drawn:
-            charts.append(Chart(title, "epoch", drawn, log_scale))
+            charts.append(Chart(title, x, drawn, log_scale))
     return charts
 
 
@@ -86,10 +89,10 @@ def _is_rate(key: str) -> bool:
     return key.casefold() in ("lr", "rate", "learning_rate")
 
 
-def _series(key: str, epochs: Sequence[Mapping[str, Any]]) -> Series:
+def _series(key: str, events: Sequence[Mapping[str, Any]], along: str) -> Series:
     points = []
-    for position, event in enumerate(epochs):
-        x = _number(event.get("epoch"))
+    for position, event in enumerate(events):
+        x = _number(event.get(along))
         points.append((float(position) if math.isnan(x) else x, _number(event.get(key))))
     return Series(key.replace("_", " "), tuple(points))
 

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from covermap.assessment.composite import choose_channels, color_classes, compose, shrink
 from covermap.assessment.predictions import read_prediction
 from covermap.assessment.previews import write_preview
 from covermap.data.collection import Collection
@@ -18,6 +17,7 @@ from covermap.errors import LegendError
 from covermap.legend import IGNORE, Legend
 from covermap.mapping.patches import Form, prediction_path
 from covermap.progress import SILENT, Progress
+from covermap.raster.composite import choose_channels, color_classes, compose, shrink
 from covermap.raster.scene import Scene
 
 SIDE = 512

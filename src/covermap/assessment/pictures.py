@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from covermap.assessment.composite import color_classes, show_errors, shrink
 from covermap.assessment.evaluate import Comparison, look_up_points, open_comparison
 from covermap.assessment.maps import tile_windows
 from covermap.assessment.previews import map_preview, scene_preview
@@ -16,6 +15,7 @@ from covermap.assessment.reference import AreaReference, PointReference
 from covermap.assessment.report import Picture, PictureRow
 from covermap.grid import Window
 from covermap.legend import IGNORE, Legend
+from covermap.raster.composite import color_classes, show_errors, shrink
 from covermap.raster.geo import footprint_on
 from covermap.raster.scene import Scene
 

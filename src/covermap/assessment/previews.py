@@ -11,18 +11,18 @@ import numpy.typing as npt
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as GdalWindow
 
-from covermap.assessment.composite import (
+from covermap.assessment.decimated import decimated_shape, read_decimated
+from covermap.assessment.maps import require_legend
+from covermap.errors import InputError
+from covermap.grid import Window
+from covermap.legend import IGNORE, Legend
+from covermap.raster.composite import (
     Limits,
     choose_channels,
     color_classes,
     compose,
     encode_png,
 )
-from covermap.assessment.decimated import decimated_shape, read_decimated
-from covermap.assessment.maps import require_legend
-from covermap.errors import InputError
-from covermap.grid import Window
-from covermap.legend import IGNORE, Legend
 from covermap.raster.gdal import gdal_settings, open_dataset, read_header
 from covermap.raster.scene import Scene
 from covermap.raster.writing import write_bytes_atomic

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from covermap.assessment.areas import ClassAreas
-from covermap.assessment.composite import encode_png
 from covermap.assessment.figures import training_charts
 from covermap.assessment.result import HEADLINES, Assessment, percent, show
 from covermap.legend import Legend
+from covermap.raster.composite import encode_png
 from covermap.raster.writing import write_text_atomic
 from covermap.tables.fields import Color, hex_color
 

@@ -12,7 +12,7 @@ from covermap.data.augment import AugmentConfig
 from covermap.errors import ConfigError
 from covermap.learning.loss_basis import LossSettings
 from covermap.learning.losses import check_terms
-from covermap.learning.optimisers import OptimiserSettings
+from covermap.learning.optimisers import OptimiserName, OptimiserSettings
 from covermap.learning.schedules import ScheduleSettings
 from covermap.models.segmenter import ModelSpec
 
@@ -64,10 +64,12 @@ class SupervisedConfig:
         class_weights: weights of the classes in all losses but dice and lovasz by name (1 where not
             named, 0 for not learned), or from their frequency in the training labels, inverse,
             sqrt (of the inverse) or median (median frequency balancing); none for all alike.
-        optimiser: adamw or sgd.
+        optimiser: adamw, sgd or rmsprop.
         learning_rate: full learning rate, per step of whatever size.
         weight_decay: on all weights but biases and norms.
-        momentum: of sgd.
+        decay_all: whether biases and norms decay too.
+        momentum: of sgd and rmsprop; 0 for none.
+        nesterov: whether the momentum of sgd is Nesterov's.
         encoder_factor: factor on the encoder's learning rate.
         head_factor: factor on the classifier's learning rate.
         schedule: poly, cosine, plateau (on the watched validation score) or constant.
@@ -93,6 +95,12 @@ class SupervisedConfig:
         strategy: how Lightning joins several devices; auto is its distributed data parallel.
         sync_batchnorm: take the statistics of batch norm over all devices.
         validate_every: epochs between validations.
+        validate_steps: optimiser steps between validations, counted over the whole run; then
+            epochs do not matter to them, nor to all that goes by validations (`select: best`,
+            plateau, patience). There is one at the end in any case.
+        log_steps: optimiser steps between events of the log that tell the loss since the last one;
+            TensorBoard also shows patches then. None logs epochs only, and shows patches with
+            validations.
         val_patch: side of a validation patch, margins included, pixels; by default `patch`.
         val_margin: context around a validation patch's core, pixels; by default an eighth.
         val_batch: validation patches at a time; by default `batch`.
@@ -111,6 +119,7 @@ class SupervisedConfig:
             that knows all bands, else dataset.
         save_minutes: minutes between saves of the state to resume from (and of the best bundle);
             it is also saved at the end, and when training is asked to stop.
+        save_steps: optimiser steps between saves, beside `save_minutes`.
         tensorboard: whether to write TensorBoard files.
     """
 
@@ -144,10 +153,12 @@ class SupervisedConfig:
     bootstrap_beta: float = 0.95
     logit_adjustment: float = 0.0
     class_weights: Literal["none", "inverse", "sqrt", "median"] | Mapping[str, float] = "none"
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimiser: OptimiserName = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    decay_all: bool = False
     momentum: float = 0.9
+    nesterov: bool = True
     encoder_factor: float = 1.0
     head_factor: float = 1.0
     schedule: Literal["poly", "cosine", "plateau", "constant"] = "poly"
@@ -170,6 +181,8 @@ class SupervisedConfig:
     strategy: str = "auto"
     sync_batchnorm: bool = False
     validate_every: int = 1
+    validate_steps: int | None = None
+    log_steps: int | None = None
     val_patch: int | None = None
     val_margin: int | None = None
     val_batch: int | None = None
@@ -181,6 +194,7 @@ class SupervisedConfig:
     min_delta: float = 0.0
     normalisation: Literal["auto", "dataset", "sensor", "start"] = "auto"
     save_minutes: float = 5.0
+    save_steps: int | None = None
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
@@ -205,7 +219,8 @@ class SupervisedConfig:
             "bootstrap_beta",
         )
         numbers = ("sce_alpha", "sce_beta", "logit_adjustment", "weight_decay", "cache", "power")
-        least_one = (*whole, "patches_per_epoch", "val_patch", "val_batch", "tile")
+        steps = ("validate_steps", "log_steps", "save_steps")
+        least_one = (*whole, *steps, "patches_per_epoch", "val_patch", "val_batch", "tile")
         found = [
             *(self._bound(name, 1) for name in (*least_one, "select_smoothing", "average_last")),
             *(self._bound(name, 0) for name in (*counts, *numbers)),
@@ -271,7 +286,9 @@ class SupervisedConfig:
             name=self.optimiser,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            decay_all=self.decay_all,
             momentum=self.momentum,
+            nesterov=self.nesterov,
             encoder_factor=self.encoder_factor,
             head_factor=self.head_factor,
         )

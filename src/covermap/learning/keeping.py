@@ -22,7 +22,8 @@ FREE = frozenset(
     {
         *("recipe", "licence", "tile", "margin", "blend", "map_precision"),
         *("cache", "workers", "accelerator", "devices", "num_nodes", "strategy"),
-        *("max_minutes", "save_minutes", "tensorboard", "channels_last"),
+        *("max_minutes", "save_minutes", "save_steps", "log_steps", "tensorboard"),
+        "channels_last",
     }
 )
 """Settings that may change when a run is resumed."""
@@ -107,7 +108,9 @@ class Keeper:
             return None
         content = load_checkpoint(path)
         now = identity(self._config) | ({} if shape is None else dict(shape))
-        before = content["settings"] | ({} if shape is None else content["shape"])
+        # A setting that an earlier version did not know had the effect that is its default now.
+        before = identity(SupervisedConfig()) | content["settings"]
+        before |= {} if shape is None else content["shape"]
         changed = [
             f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
             for name in sorted({*now, *before})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -17,13 +16,14 @@ import torch
 from torch import distributed
 
 from covermap.errors import ConfigError, InputError
-from covermap.learning.board import Board
+from covermap.learning.board import Board, Glimpse
 from covermap.learning.ema import decay_at, update_average
 from covermap.learning.evaluation import Evaluation
 from covermap.learning.keeping import Keeper
-from covermap.learning.meters import Display, LossMeter, WaitMeter
+from covermap.learning.meters import Display, Interval
 from covermap.learning.module import SupervisedModule
 from covermap.learning.optimisers import set_learning_rate
+from covermap.learning.plan import Plan, due
 from covermap.learning.run import RunDirectory
 from covermap.learning.schedules import Schedule
 from covermap.learning.selection import Selector
@@ -34,71 +34,6 @@ _AGREE_EVERY = 8
 """Steps between agreements of several processes on time and signals: each waits for the GPU."""
 
 Validate = Callable[[SupervisedModule], Evaluation]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long a training goes and what it does on the way.
-
-    Attributes:
-        epochs: number of epochs.
-        per_epoch: batches per epoch and process.
-        accumulate: batches per step; divides `per_epoch`.
-        world: number of processes.
-        precision: what the network runs in, settled.
-        max_seconds: time limit, or None.
-        validate_every: epochs between validations.
-        save_seconds: time between saves of the state to resume from.
-        ema: decay of the moving average, or None.
-        monitor: which score is watched.
-        keep_epochs: whether the weights of epochs are kept, to be averaged.
-        names: (K,) class names.
-        learned: (K,) bool, classes that may be predicted.
-    """
-
-    epochs: int
-    per_epoch: int
-    accumulate: int
-    world: int
-    precision: str
-    max_seconds: float | None
-    validate_every: int
-    save_seconds: float
-    ema: float | None
-    monitor: str
-    keep_epochs: bool
-    names: tuple[str, ...]
-    learned: tuple[bool, ...]
-
-    @property
-    def batches(self) -> int:
-        """Batches of the whole training, per process."""
-        return self.epochs * self.per_epoch
-
-    @property
-    def shape(self) -> dict[str, int | str]:
-        """What a checkpoint must agree with."""
-        return {
-            "batches per epoch": self.per_epoch,
-            "processes": self.world,
-            "precision": self.precision,
-        }
-
-    def share(self, batches: int, seconds: float) -> float:
-        """Share of the training that is done, 0 to 1."""
-        done = batches / self.batches
-        return done if self.max_seconds is None else max(done, seconds / self.max_seconds)
-
-    def score(self, evaluation: Evaluation) -> float:
-        """The watched score."""
-        scores = evaluation.matrix.scores(self.names, self.learned)
-        return {
-            "miou": scores.miou_present,
-            "oa": scores.oa,
-            "kappa": scores.kappa,
-            "f1": scores.mean_f1,
-            "loss": evaluation.loss,
-        }[self.monitor]
 
 
 class TrainingLoop(pl.Callback):
@@ -128,13 +63,19 @@ class TrainingLoop(pl.Callback):
         self._schedule, self._selector, self._validate = schedule, selector, validate
         self._display, self._wants_board = Display(task), board
         self._board: Board | None = None
+        self._glimpse: Glimpse | None = None
         self._stop = StopRequest()
-        self._losses = LossMeter()
+        self._epoch, self._stretch = Interval(), Interval()
         self._scaler: Mapping[str, Any] = {}
         self._seconds, self._miou = 0.0, math.nan
         self._every = 1 if plan.world == 1 else _AGREE_EVERY
         self.batches = 0
         self.outcome, self.reason = "", ""
+
+    @property
+    def step(self) -> int:
+        """Number of optimiser steps done, over all sittings."""
+        return self.batches // self.plan.accumulate
 
     @property
     def epoch(self) -> int:
@@ -149,7 +90,8 @@ class TrainingLoop(pl.Callback):
             "batches": self.batches,
             "epoch": self.epoch,
             "seconds": self._seconds,
-            "losses": self._losses.state(),
+            "losses": self._epoch.losses.state(),
+            "stretch": self._stretch.losses.state(),
             "schedule": self._schedule.state(),
             "selector": self._selector.state(),
             "outcome": self.outcome,
@@ -159,7 +101,9 @@ class TrainingLoop(pl.Callback):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.batches, self._seconds = int(state["batches"]), float(state["seconds"])
-        self._losses.restore(state["losses"])
+        self._epoch.losses.restore(state["losses"])
+        if "stretch" in state:  # older states have none
+            self._stretch.losses.restore(state["stretch"])
         self._schedule.restore(state["schedule"])
         self._selector.restore(state["selector"])
         self._scaler = state["scaler"]
@@ -174,13 +118,24 @@ class TrainingLoop(pl.Callback):
         if self._scaler:
             trainer.precision_plugin.load_state_dict(dict(self._scaler))
         if trainer.is_global_zero and self._wants_board:
-            self._board = Board(self._run.tensorboard_path)
+            plan = self.plan
+            self._board = Board(
+                self._run.tensorboard_path, plan.bands, plan.legend, plan.learned, self.step + 1
+            )
         self._began = time.monotonic() - self._seconds
         self._saved = time.monotonic()
-        self._wait = WaitMeter(lambda: 0.0 if loader is None else loader.waited)
+        for interval in (self._epoch, self._stretch):
+            interval.start(lambda: 0.0 if loader is None else loader.waited)
         self._set_rate(trainer)
         self._show(now=True)
         self._stop.install()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at what the network will say where it is to be shown."""
+        if self._board is not None and self.plan.shows(self.batches + 1):
+            self._glimpse = Glimpse(cast(SupervisedModule, pl_module).network)
 
     def on_train_batch_end(
         self,
@@ -193,7 +148,12 @@ class TrainingLoop(pl.Callback):
         """Take note of a batch; after a step, see what is due."""
         self.batches += 1
         # Lightning has divided `loss` by the number of accumulated batches; `total` is the same.
-        self._losses.add({name: value for name, value in outputs.items() if name != "loss"})
+        losses = {name: value for name, value in outputs.items() if name != "loss"}
+        for interval in (self._epoch, self._stretch):
+            interval.losses.add(losses)
+        if self._board is not None and self._glimpse is not None:
+            self._board.patches(batch, self._glimpse.take(), self.step)
+            self._glimpse = None
         if self.batches % self.plan.accumulate == 0:
             self._after_step(trainer, cast(SupervisedModule, pl_module))
 
@@ -209,6 +169,9 @@ class TrainingLoop(pl.Callback):
 
     def _close(self) -> None:
         self._stop.restore()
+        if self._glimpse is not None:
+            self._glimpse.take()
+            self._glimpse = None
         if self._board is not None:
             self._board.close()
             self._board = None
@@ -216,7 +179,7 @@ class TrainingLoop(pl.Callback):
     # -- after a step --------------------------------------------------------------------------
 
     def _after_step(self, trainer: pl.Trainer, module: SupervisedModule) -> None:
-        plan, step = self.plan, self.batches // self.plan.accumulate
+        plan, step = self.plan, self.step
         if module.average is not None and plan.ema is not None:
             update_average(module.average, module.network, decay_at(step - 1, plan.ema))
         epoch_done = self.batches % plan.per_epoch == 0
@@ -225,14 +188,13 @@ class TrainingLoop(pl.Callback):
             self._end("finished", f"all {plan.epochs} epochs are done")
         elif plan.max_seconds is not None and self._seconds >= plan.max_seconds:
             self._end("finished", f"{plan.max_seconds / 60:g} minutes are over")
-        if epoch_done or self.outcome:
-            self._end_epoch(trainer, module)
+        self._account(trainer, module, epoch_done)
         if stop and not self.outcome:
             self._end("interrupted", "it was asked to stop")
         self._set_rate(trainer)
         self._show(now=epoch_done)
-        due = time.monotonic() - self._saved > plan.save_seconds
-        if trainer.is_global_zero and (self.outcome or due):
+        late = time.monotonic() - self._saved > plan.save_seconds
+        if trainer.is_global_zero and (self.outcome or late or due(step, plan.save_steps)):
             self._keeper.save(self.state(trainer, module), plan.shape)
             self._saved = time.monotonic()
         if self.outcome:
@@ -253,8 +215,8 @@ class TrainingLoop(pl.Callback):
 
     def _set_rate(self, trainer: pl.Trainer) -> None:
         plan = self.plan
-        step, share = self.batches // plan.accumulate, plan.share(self.batches, self._seconds)
-        self._factor = self._schedule.factor(step, share)
+        share = plan.share(self.batches, self._seconds)
+        self._factor = self._schedule.factor(self.step, share)
         set_learning_rate(trainer.optimizers[0], self._factor)
         cast(SupervisedModule, trainer.lightning_module).share = share
 
@@ -269,50 +231,69 @@ class TrainingLoop(pl.Callback):
         plan = self.plan
         epoch = min(plan.epochs, self.batches // plan.per_epoch + 1)
         note = f"epoch {epoch}/{plan.epochs}"
-        loss = self._losses.latest("total")
+        loss = self._epoch.losses.latest("total")
         note += "" if math.isnan(loss) else f", loss {loss:.3f}"
         return note + ("" if math.isnan(self._miou) else f", mIoU {self._miou:.3f}")
 
-    # -- at the end of an epoch ----------------------------------------------------------------
+    # -- what is logged, scored and kept -------------------------------------------------------
 
-    def _end_epoch(self, trainer: pl.Trainer, module: SupervisedModule) -> None:
+    def _account(self, trainer: pl.Trainer, module: SupervisedModule, epoch_done: bool) -> None:
+        plan, step = self.plan, self.step
+        if due(step, plan.log_steps):
+            event = {"event": "step", "step": step, "epoch": self.epoch}
+            losses = self._losses(self._stretch, f"the steps up to {step}")
+            self._tell({**event, "learning_rate": _rate(trainer), **losses}, "train/")
+            self._stretch.reset()
+        validating = self._validate is not None and (
+            bool(self.outcome) or plan.validates(self.batches)
+        )
+        if not (validating or epoch_done or self.outcome):
+            return
+        losses = self._losses(self._epoch, f"epoch {self.epoch}")
+        scores = self._validation(module) if validating else {}
+        if scores and plan.validate_steps is not None:
+            self._tell({"event": "validation", "step": step, "epoch": self.epoch, **scores})
+            scores = {}
+        if epoch_done or self.outcome:
+            self._end_epoch(trainer, module, {**losses, **scores})
+
+    def _losses(self, interval: Interval, span: str) -> dict[str, float]:
+        numbers = interval.numbers()
+        if not math.isfinite(numbers["loss"]):
+            raise ConfigError(
+                f"Training has diverged: the mean loss of {span} is {numbers['loss']}. "
+                "Use a lower learning_rate, warmup_steps, or clip: 1."
+            )
+        return numbers
+
+    def _tell(self, event: Mapping[str, Any], prefix: str = "") -> None:
+        """Write an event to the log and to TensorBoard."""
+        seconds = round(time.monotonic() - self._began, 3)
+        self._run.log({**event, "seconds": seconds})
+        if self._board is not None:
+            self._board.scalars(event, prefix)
+
+    def _end_epoch(
+        self, trainer: pl.Trainer, module: SupervisedModule, numbers: Mapping[str, Any]
+    ) -> None:
         plan, epoch = self.plan, self.epoch
-        event: dict[str, Any] = {
+        if plan.keep_epochs and trainer.is_global_zero:
+            self._keeper.keep_epoch(module.evaluated, epoch)
+        event = {
             "event": "epoch",
             "epoch": epoch,
             "epochs": plan.epochs,
-            "step": self.batches // plan.accumulate,
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            "data_wait_share": round(self._wait.share, 4),
+            "step": self.step,
+            "learning_rate": _rate(trainer),
         }
-        losses = self._losses.means()
-        event["loss"] = losses.pop("total")
-        if not math.isfinite(event["loss"]):
-            raise ConfigError(
-                f"Training has diverged: the mean loss of epoch {epoch} is {event['loss']}. "
-                "Use a lower learning_rate, warmup_steps, or clip: 1."
-            )
-        if len(losses) > 1:
-            event |= {f"loss/{name}": value for name, value in losses.items()}
-        if self._validate is not None and (self.outcome or epoch % plan.validate_every == 0):
-            event |= self._validation(trainer, module, epoch)
-        if plan.keep_epochs and trainer.is_global_zero:
-            self._keeper.keep_epoch(module.evaluated, epoch)
-        event["seconds"] = round(time.monotonic() - self._began, 3)
-        if trainer.is_global_zero:
-            self._run.log(event)
-            if self._board is not None:
-                self._board.epoch(event)
-        self._losses = LossMeter()
-        self._wait.reset()
+        self._tell({**event, **numbers})
+        self._epoch.reset()
 
-    def _validation(
-        self, trainer: pl.Trainer, module: SupervisedModule, epoch: int
-    ) -> dict[str, Any]:
+    def _validation(self, module: SupervisedModule) -> dict[str, Any]:
         if self._validate is None:
             return {}
-        evaluation = self._validate(module)
-        scores = evaluation.matrix.scores(self.plan.names, self.plan.learned)
+        evaluation, epoch = self._validate(module), self.epoch
+        scores = evaluation.matrix.scores(self.plan.legend.names, self.plan.learned)
         if not scores.pixels:
             raise InputError(
                 "None of the validation labels holds a class of the legend, so there is no score "
@@ -321,8 +302,9 @@ class TrainingLoop(pl.Callback):
         self._miou, score = scores.miou_present, self.plan.score(evaluation)
         best = self._selector.observe(epoch, score)
         self._schedule.observe(score)
-        if best and trainer.is_global_zero:
-            self._keeper.keep_best(module.evaluated, {"val": {**scores.to_dict(), "epoch": epoch}})
+        if best and module.trainer.is_global_zero:
+            when = {"epoch": epoch, "step": self.step}
+            self._keeper.keep_best(module.evaluated, {"val": {**scores.to_dict(), **when}})
         if self._selector.exhausted and not self.outcome:
             self._end("finished", "the validation score no longer improves")
         module.train()
@@ -330,3 +312,7 @@ class TrainingLoop(pl.Callback):
         numbers |= {f"iou/{n}": float(v) for n, v in zip(scores.names, scores.iou, strict=True)}
         numbers["loss"] = evaluation.loss
         return {"best": best, **{f"val/{name}": value for name, value in numbers.items()}}
+
+
+def _rate(trainer: pl.Trainer) -> float:
+    return float(trainer.optimizers[0].param_groups[0]["lr"])

@@ -13,7 +13,7 @@ from covermap.progress import Task
 
 
 class LossMeter:
-    """Means of the losses of an epoch; sums stay on the device, so that nothing waits for them."""
+    """Means of the losses of batches; sums stay on the device, so that nothing waits for them."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -78,6 +78,43 @@ class WaitMeter:
         """Share since the last reset, 0 to 1."""
         passed = time.monotonic() - self._began
         return min(1.0, (self._read() - self._waited) / passed) if passed > 0 else 0.0
+
+
+class Interval:
+    """A stretch of training: the mean losses of its batches, and the share of time spent waiting.
+
+    Attributes:
+        losses: of its batches.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing; `start` says when the clock starts."""
+        self.losses = LossMeter()
+        self._wait = WaitMeter(lambda: 0.0)
+
+    def start(self, waited: Callable[[], float]) -> None:
+        """Start the clock.
+
+        Args:
+            waited: seconds waited for batches so far, since whenever.
+        """
+        self._wait = WaitMeter(waited)
+
+    def numbers(self) -> dict[str, float]:
+        """What to log: `loss`, its terms where there are several, and `data_wait_share`, 0 to 1.
+
+        Every process must ask.
+        """
+        losses = self.losses.means()
+        found = {"data_wait_share": round(self._wait.share, 4), "loss": losses.pop("total")}
+        if len(losses) > 1:
+            found |= {f"loss/{name}": value for name, value in losses.items()}
+        return found
+
+    def reset(self) -> None:
+        """Begin the next stretch."""
+        self.losses = LossMeter()
+        self._wait.reset()
 
 
 class Display:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from covermap.errors import ConfigError
 
-OptimiserName = Literal["adamw", "sgd"]
+OptimiserName = Literal["adamw", "sgd", "rmsprop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,12 @@ class OptimiserSettings:
     """What an optimiser needs to know.
 
     Attributes:
-        name: adamw or sgd.
+        name: adamw, sgd or rmsprop.
         learning_rate: of the parameters not named below.
-        weight_decay: on weights of two or more axes; biases and norms are never decayed.
-        momentum: of sgd; above 0 it is Nesterov's.
+        weight_decay: on weights of two or more axes.
+        decay_all: whether it is on biases and norms as well.
+        momentum: of sgd and rmsprop; 0 for none.
+        nesterov: whether the momentum of sgd is Nesterov's, which looks one step ahead.
         betas: of adamw.
         encoder_factor: factor on the learning rate of the encoder.
         head_factor: factor on the learning rate of the classifier.
@@ -32,7 +34,9 @@ class OptimiserSettings:
     name: OptimiserName = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    decay_all: bool = False
     momentum: float = 0.9
+    nesterov: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
     encoder_factor: float = 1.0
     head_factor: float = 1.0
@@ -43,13 +47,21 @@ def _adamw(groups: list[dict[str, Any]], settings: OptimiserSettings) -> Optimiz
 
 
 def _sgd(groups: list[dict[str, Any]], settings: OptimiserSettings) -> Optimizer:
-    nesterov = settings.momentum > 0
+    nesterov = settings.nesterov and settings.momentum > 0
     return SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=nesterov)
+
+
+def _rmsprop(groups: list[dict[str, Any]], settings: OptimiserSettings) -> Optimizer:
+    """Steps over the root of a running mean of squared gradients (Hinton 2012, lecture 6e)."""
+    return RMSprop(
+        groups, lr=settings.learning_rate, alpha=0.99, eps=1e-8, momentum=settings.momentum
+    )
 
 
 OPTIMISERS: Mapping[str, Callable[[list[dict[str, Any]], OptimiserSettings], Optimizer]] = {
     "adamw": _adamw,
     "sgd": _sgd,
+    "rmsprop": _rmsprop,
 }
 """Optimisers by the name that a recipe gives them."""
 
@@ -84,7 +96,8 @@ def parameter_groups(
             factor = settings.encoder_factor
         elif name in head:
             factor = settings.head_factor
-        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        decays = settings.decay_all or parameter.ndim > 1
+        decay = settings.weight_decay if decays else 0.0
         groups.setdefault((factor, decay), []).append(parameter)
     if not groups:
         raise ConfigError(

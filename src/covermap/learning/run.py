@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from covermap.errors import ConfigError, InputError, OutputError
+from covermap.raster.writing import write_text_atomic
 
 _LOG = logging.getLogger(__name__)
 
@@ -181,6 +182,21 @@ class RunDirectory:
         """Events of the epochs in order; of an epoch run twice (after a crash) the later one."""
         found = {event["epoch"]: event for event in self.events() if event.get("event") == "epoch"}
         return [found[epoch] for epoch in sorted(found)]
+
+    def rewind(self, step: int) -> None:
+        """Take back what the log tells of later steps: after a crash they are gone through again.
+
+        Args:
+            step: the optimiser step from which the run goes on.
+
+        Raises:
+            OutputError: the log cannot be written.
+        """
+        events = self.events() if self._locked else []
+        kept = [event for event in events if event.get("step", 0) <= step]
+        if len(kept) < len(events):
+            lines = (json.dumps(event, allow_nan=False) + "\n" for event in kept)
+            write_text_atomic(self.log_path, "".join(lines))
 
     def close(self) -> None:
         """Release the lock."""

@@ -1,10 +1,10 @@
 """Learning from labelled patches.
 
 A training is a stream of batches, each a pure function of (seed, epoch, position), cut into epochs;
-at the end of an epoch the network is scored on the validation patches. Every few minutes the best
-weights so far are written as a bundle, and the state to resume from beside them. `train` goes on by
-itself where its run directory holds such a state; the weights then equal those of a run that was
-never interrupted (on a CPU bit for bit, unless there is a time limit).
+at the end of an epoch, or every so many steps, the network is scored on the validation patches.
+The best weights so far are now and then written as a bundle, and the state to resume from beside
+them. `train` goes on by itself where its run directory holds such a state; the weights then equal
+those of a run that was never interrupted (on a CPU bit for bit, unless there is a time limit).
 
 Several processes (`devices`, `num_nodes`) each take their part of every batch of patches. All must
 see the same run directory. The processes other than the first end inside `train`.
@@ -44,6 +44,7 @@ from covermap.learning.loading import (
     training_loader,
     worker_count,
 )
+from covermap.learning.plan import Plan
 from covermap.learning.preparing import prepare
 from covermap.learning.run import RunDirectory, is_main_process
 from covermap.learning.schedules import Schedule
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
 
     from covermap.learning.evaluation import Evaluation
-    from covermap.learning.loop import Plan, TrainingLoop
+    from covermap.learning.loop import TrainingLoop
     from covermap.learning.module import SupervisedModule
     from covermap.learning.objective import Objective
 
@@ -200,14 +201,13 @@ class _Training:
                 if state is not None:
                     loop.restore(state)
                 module.companions.append(loop)
+                self._run.rewind(loop.step)
                 self._log_begin(plan, state)
                 self._launch(trainer, module)
         if trainer.global_rank > 0:
             sys.exit(0)
 
     def _plan(self, length: int, world: int) -> Plan:
-        from covermap.learning.loop import Plan
-
         config = self._config
         steps = math.ceil(length / (config.batch * config.accumulate * world))
         return Plan(
@@ -218,11 +218,15 @@ class _Training:
             precision=self._precision,
             max_seconds=None if config.max_minutes is None else config.max_minutes * 60,
             validate_every=config.validate_every,
+            validate_steps=config.validate_steps,
+            log_steps=config.log_steps,
+            save_steps=config.save_steps,
             save_seconds=config.save_minutes * 60,
             ema=config.ema,
             monitor=config.monitor,
             keep_epochs=self._select == "average",
-            names=self._parts.legend.names,
+            bands=tuple(band.name for band in self._parts.prepared.bands),
+            legend=self._parts.legend,
             learned=self._parts.learned,
         )
 
@@ -304,7 +308,7 @@ class _Training:
             "device": self._kind,
             "precision": self._precision,
             "parameters": sum(p.numel() for p in parts.network.parameters()),
-            "class_weights": dict(zip(plan.names, parts.weights, strict=True)),
+            "class_weights": dict(zip(plan.legend.names, parts.weights, strict=True)),
             "versions": library_versions(),
         }
         if is_main_process():

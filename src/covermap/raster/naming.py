@@ -77,6 +77,21 @@ def name_bands(
     raise BandError(_cannot_name(headers, sensor))
 
 
+def missing_band(where: str, name: str, names: Sequence[str]) -> BandError:
+    """The error that tells of a band that is not there.
+
+    Args:
+        where: of what, for the message.
+        name: the band that was asked for.
+        names: those there are.
+    """
+    return BandError(
+        f"{where}: there is no band {name!r}.{nearest(name, names)} The bands are: "
+        f"{', '.join(names)}. Ask for one of these; or, if they are not what the files hold, say "
+        "what the files' bands are, in file order (data.bands in a recipe, --bands of a command)."
+    )
+
+
 def find_band(name: str, names: Sequence[str]) -> str | None:
     """Return the one of `names` that is meant, forgiving case, separators and leading zeros."""
     if name in names:

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as GdalWindow
 
-from covermap.errors import BandError, InputError, nearest
+from covermap.errors import InputError
 from covermap.grid import Window
 from covermap.raster.gdal import MAX_READ_BYTES, gdal_settings, open_dataset
 from covermap.raster.mosaic import Piece, PieceFile
+from covermap.raster.naming import missing_band
 from covermap.raster.stored import is_stored
 from covermap.raster.warping import warp_piece
 
@@ -117,10 +118,7 @@ class SceneReader:
 
     def _source(self, name: str) -> BandSource:
         if name not in self.scene.bands:
-            raise BandError(
-                f"{self.scene.label}: there is no band {name!r}.{nearest(name, self.scene.bands)} "
-                f"The bands are: {', '.join(self.scene.bands)}."
-            )
+            raise missing_band(self.scene.label, name, self.scene.bands)
         return self.scene.sources[self.scene.bands.index(name)]
 
     def _refuse_huge(self, window: Window, count: int) -> None:

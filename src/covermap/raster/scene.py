@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 
-from covermap.errors import BandError, InputError, nearest
+from covermap.errors import InputError
 from covermap.grid import Window
 from covermap.raster.gdal import read_header
 from covermap.raster.geo import Grid
 from covermap.raster.mosaic import Piece, arrange_files
-from covermap.raster.naming import find_band, find_sensor_band, name_bands
+from covermap.raster.naming import find_band, find_sensor_band, missing_band, name_bands
 from covermap.raster.reading import SceneReader
 from covermap.sensors import Sensor
 
@@ -197,10 +197,7 @@ class Scene:
     def _source(self, name: str) -> BandSource:
         found = find_band(name, self.bands)
         if found is None:
-            raise BandError(
-                f"{self.label}: there is no band {name!r}.{nearest(name, self.bands)} "
-                f"The bands are: {', '.join(self.bands)}."
-            )
+            raise missing_band(self.label, name, self.bands)
         return self.sources[self.bands.index(found)]
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covermap.assessment.composite import (
+from covermap.legend import LandClass, Legend
+from covermap.raster.composite import (
     choose_channels,
     color_classes,
     compose,
@@ -17,7 +18,6 @@ from covermap.assessment.composite import (
     shrink,
     stretch_limits,
 )
-from covermap.legend import LandClass, Legend
 
 LEGEND = Legend("two", (LandClass(3, "a", (10, 20, 30)), LandClass(9, "b", (200, 100, 0))))
 
