@@ -50,6 +50,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "smp": "covermap.models.smp:FAMILY",
         "compact": "covermap.models.compact:FAMILY",
         "gated": "covermap.models.gated:FAMILY",
+        "forest": "covermap.models.forest:FAMILY",
         "hf": "covermap.models.hf:FAMILY",
         "pixel": "covermap.models.pixel:FAMILY",
         "pspnet50": "covermap.models.pspnet50:FAMILY",
