@@ -143,6 +143,11 @@ def _make_network(
         )
     else:
         raise ConfigError("Neither a network (model) nor a bundle to start from is given.")
+    if not any(True for _ in network.parameters()):
+        raise ConfigError(
+            "This network has no weights that training could change. A forest is grown anew, by "
+            "`learner: forest`."
+        )
     for name, side in (("patch", config.patch), ("val_patch", config.evaluation_patch)):
         if network.fit(side) != side:
             raise ConfigError(

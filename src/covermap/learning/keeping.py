@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -17,6 +17,9 @@ from covermap.learning.run import RunDirectory
 from covermap.models.bundle import Bundle
 from covermap.models.container import own_tensors, read_tensors, write_tensors
 from covermap.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FREE = frozenset(
     {
@@ -125,11 +128,11 @@ class Keeper:
         return content
 
 
-def identity(config: SupervisedConfig) -> dict[str, Any]:
+def identity(config: DataclassInstance) -> dict[str, Any]:
     """The settings that decide what a training learns, as plain values.
 
     Args:
-        config: the settings.
+        config: the settings, of any way to learn.
 
     Returns:
         Values by name.

@@ -8,14 +8,13 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from covermap.data.collection import Collection, Datasets
 from covermap.data.index import PatchRecord, is_remote
 from covermap.data.reading import RecordReader
 from covermap.data.statistics import BandStatistics, measure
 from covermap.errors import BandError, ConfigError, InputError, nearest
-from covermap.learning.config import SupervisedConfig
 from covermap.learning.run import RunDirectory, is_main_process
 from covermap.learning.weighting import ClassCounts, count_classes
 from covermap.legend import Legend
@@ -28,6 +27,18 @@ from covermap.sensors import Sensor
 
 _SCENES = 16
 """Records whose ground sampling distance is looked at."""
+
+
+class Measuring(Protocol):
+    """The settings, of any way to learn, that measuring depends on."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands to learn from, in order; empty for all."""
+
+    @property
+    def normalisation(self) -> str:
+        """Where statistics of the bands come from: auto, dataset, sensor or start."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Prepared:
 
 
 def prepare(
-    config: SupervisedConfig,
+    config: Measuring,
     data: Datasets,
     start: Bundle | None,
     run: RunDirectory,
@@ -133,7 +144,7 @@ def prepare(
     return found
 
 
-def learned_bands(config: SupervisedConfig, collection: Collection) -> tuple[str, ...] | None:
+def learned_bands(config: Measuring, collection: Collection) -> tuple[str, ...] | None:
     """The bands that a training learns from, with groups of the sensor spelled out.
 
     Args:
@@ -237,7 +248,7 @@ def _ground_distance(collection: Collection, reader: RecordReader) -> float | No
 
 
 def band_norms(
-    config: SupervisedConfig,
+    config: Measuring,
     collection: Collection,
     names: tuple[str, ...],
     start: Bundle | None,

@@ -52,6 +52,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "deeplab101": "covermap.models.deeplab101:FAMILY",
         "fcn": "covermap.models.fcn:FAMILY",
         "gated": "covermap.models.gated:FAMILY",
+        "forest": "covermap.models.forest:FAMILY",
         "hf": "covermap.models.hf:FAMILY",
         "pixel": "covermap.models.pixel:FAMILY",
         "pspnet50": "covermap.models.pspnet50:FAMILY",

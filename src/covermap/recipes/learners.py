@@ -7,6 +7,7 @@ from pathlib import Path
 
 from covermap.data.augment import AugmentConfig
 from covermap.data.collection import Datasets
+from covermap.errors import ConfigError
 from covermap.learning.run import RunDirectory
 from covermap.models.bundle import Bundle
 from covermap.models.registry import ModelSpec
@@ -40,5 +41,28 @@ def supervised(
     return train(config, data, start, run, progress)
 
 
-LEARNERS: dict[str, Learner] = {"supervised": supervised}
+def forest(
+    recipe: Recipe, data: Datasets, start: Bundle | None, run: RunDirectory, progress: Progress
+) -> Bundle:
+    """Grow a random forest of pixels (`covermap.learning.forest`)."""
+    from covermap.learning.forest import ForestConfig, train
+
+    if recipe.mapping.precision != "float32":
+        raise ConfigError(
+            f"mapping.precision is {recipe.mapping.precision}, but a forest maps in float32, which "
+            "its thresholds need. Leave mapping.precision out."
+        )
+    config = ForestConfig(
+        **values(recipe.forest),
+        seed=recipe.seed,
+        recipe=recipe.to_yaml(),
+        licence=recipe.licence,
+        tile=recipe.mapping.tile,
+        margin=recipe.mapping.margin,
+        blend=recipe.mapping.blend,
+    )
+    return train(config, data, start, run, progress)
+
+
+LEARNERS: dict[str, Learner] = {"supervised": supervised, "forest": forest}
 """The ways to learn, by the name that recipes use."""

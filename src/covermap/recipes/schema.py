@@ -22,6 +22,7 @@ from covermap.data.augment import AugmentConfig
 from covermap.data.splitting import SplitConfig
 from covermap.errors import ConfigError, nearest
 from covermap.learning.config import SupervisedConfig
+from covermap.learning.forest_config import ForestConfig
 from covermap.models.registry import FAMILIES
 
 
@@ -162,6 +163,9 @@ TrainingSection = section_of(
     SupervisedConfig, "TrainingSection", (*ELSEWHERE, "tile", "margin", "blend", "map_precision")
 )
 AugmentationSection = section_of(AugmentConfig, "AugmentationSection")
+ForestSection = section_of(
+    ForestConfig, "ForestSection", ("seed", "recipe", "licence", "tile", "margin", "blend")
+)
 
 
 class Recipe(Section):
@@ -169,7 +173,11 @@ class Recipe(Section):
 
     name: str = Field(description="Name of the recipe.")
     description: str = Field(default="", description="What it is for, in a sentence or two.")
-    learner: Literal["supervised"] = Field(default="supervised", description="The way to learn.")
+    learner: Literal["supervised", "forest"] = Field(
+        default="supervised",
+        description="The way to learn: supervised, a network (sections model, training and "
+        "augmentation); forest, a random forest of pixels (section forest).",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of everything random.")
     licence: str = Field(default="", description="Licence of the bundle that comes out.")
     data: DataSection
@@ -178,6 +186,7 @@ class Recipe(Section):
     augmentation: AugmentationSection = Field(  # type: ignore[valid-type]
         default_factory=AugmentationSection
     )
+    forest: ForestSection = Field(default_factory=ForestSection)  # type: ignore[valid-type]
     mapping: MappingSection = Field(default_factory=MappingSection)
 
     def to_yaml(self) -> str:
@@ -199,13 +208,40 @@ def parse_recipe(document: Mapping[str, Any], where: str) -> Recipe:
         ConfigError: lists every mistake at once, each with the nearest known key.
     """
     try:
-        return Recipe.model_validate(document)
+        recipe = Recipe.model_validate(document)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
-        raise ConfigError(
-            f"{where}: {len(lines)} mistake{'s' if len(lines) > 1 else ''} in the recipe:\n  "
-            + "\n  ".join(lines)
-        ) from None
+        raise _mistakes(where, [_explain(item) for item in error.errors()]) from None
+    if unused := _unused(recipe):
+        raise _mistakes(where, unused)
+    return recipe
+
+
+def _mistakes(where: str, lines: list[str]) -> ConfigError:
+    count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
+    return ConfigError(f"{where}: {count} in the recipe:\n  " + "\n  ".join(lines))
+
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "supervised": ("model", "training", "augmentation"),
+    "forest": ("forest",),
+}
+"""The sections that only some ways to learn look at, by the learner's name."""
+
+
+def _unused(recipe: Recipe) -> list[str]:
+    """What a recipe sets, other than its default, and its learner would not look at."""
+    used = SECTIONS[recipe.learner]
+    others = {name for names in SECTIONS.values() for name in names} - set(used)
+    found = []
+    for name in sorted(others):
+        section = getattr(recipe, name)
+        for key, value in section.model_dump().items():
+            if value != getattr(type(section)(), key):
+                found.append(
+                    f"{name}.{key}: learner {recipe.learner} does not look at it; its own "
+                    f"sections are {', '.join(used)}."
+                )
+    return found
 
 
 def _explain(item: ErrorDetails) -> str:
