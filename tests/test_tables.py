@@ -37,6 +37,7 @@ SIZES = {
     "chesapeake": 6,
     "zion-nlcd8": 8,
     "zion-nlcd16": 16,
+    "nlcd": 20,
     "rcr-s2": 7,
     "rcr-s2-landcover": 6,
     "common": 4,

@@ -28,6 +28,7 @@ NODATA = 255
 """Value of map pixels without imagery."""
 
 _CLASS_KEYS = ("value", "name", "color", "codes")
+_ALIASES = {"worldcover": "esa-worldcover"}
 _LEGEND_KEYS = ("name", "title", "source", "ignored", "ignored_colors", "classes")
 
 
@@ -336,14 +337,15 @@ def load_legend(name_or_path: str | Path) -> Legend:
     """Return a built-in legend, or the one that a YAML or JSON file describes.
 
     Args:
-        name_or_path: one of `legend_names()`, or a file in the form of `Legend.from_dict`.
+        name_or_path: one of `legend_names()` or `worldcover`, which is `esa-worldcover`; or a file
+            in the form of `Legend.from_dict`.
 
     Raises:
         LegendError: there is no such legend, or the file does not describe one.
     """
-    path = Path(name_or_path)
-    if str(name_or_path) in legend_names():
-        return Legend.from_dict(read_table("legends", str(name_or_path)), f"legend {name_or_path}")
+    path, name = Path(name_or_path), _ALIASES.get(str(name_or_path), str(name_or_path))
+    if name in legend_names():
+        return Legend.from_dict(read_table("legends", name), f"legend {name}")
     if path.suffix.lower() not in (".yaml", ".yml", ".json") and not path.is_file():
         raise LegendError(
             f"There is no legend {str(name_or_path)!r}."

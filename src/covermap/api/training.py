@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from covermap.assessment.result import Assessment
     from covermap.data.check import CheckReport
     from covermap.data.prepare import Prepared
+    from covermap.recipes.datasets import Part
     from covermap.recipes.schema import DataSection
 
 
@@ -130,7 +131,11 @@ def data_section(
 
 
 def check_dataset(
-    section: DataSection, root: str | Path | None = None, progress: Progress = SILENT
+    section: DataSection,
+    root: str | Path | None = None,
+    progress: Progress = SILENT,
+    *,
+    part: Part = "data",
 ) -> CheckReport:
     """Look for everything that is wrong with a data set before learning from it.
 
@@ -138,17 +143,19 @@ def check_dataset(
         section: says how to read it; see `data_section`.
         root: folder or table that replaces the section's `root`.
         progress: shows how many records are done.
+        part: `val` or `test` checks what the section names for that alone.
 
     Returns:
         Sizes, bands, values, class shares and problems.
 
     Raises:
+        ConfigError: the section names no such part.
         InputError: there is no data set at all.
     """
     from covermap.data.check import check
     from covermap.recipes.datasets import open_collection
 
-    return check(open_collection(section, root), progress)
+    return check(open_collection(section, root, part), progress)
 
 
 def prepare(

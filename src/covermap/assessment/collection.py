@@ -11,7 +11,8 @@ from covermap.assessment.report import Picture, PictureRow
 from covermap.assessment.result import Assessment, Tally
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
-from covermap.data.reading import Piece, RecordReader
+from covermap.data.reading import RecordReader
+from covermap.data.sample import Piece
 from covermap.data.statistics import split_window
 from covermap.errors import InputError
 from covermap.grid import Window
@@ -67,10 +68,11 @@ def score_collection(
         InputError: no record is labelled, or a file is unreadable.
         BandError: a band that the bundle needs is missing.
     """
-    records = [record for record in collection.index.records if record.label is not None]
+    records = [record for record in collection.index.records if collection.labelled(record)]
     if not records or collection.legend is None:
         raise InputError(f"{collection.index.root}: no labelled records; nothing can be scored.")
-    reader = RecordReader(as_seen_by(bundle, collection), bundle.band_names, cache=0)
+    seen = as_seen_by(bundle, collection)
+    reader = RecordReader(seen, bundle.band_names, cache=0, cells=False)
     runtime = Runtime(bundle, precision=bundle.card.precision, device=device, tta=tta)
     remap = _to_bundle(collection.legend, bundle.legend)
     tally = Tally(len(bundle.legend))
@@ -90,13 +92,25 @@ def score_collection(
             task.advance(note=record.id)
     assessment = Assessment(
         subject=name,
-        reference=f"{len(records)} labelled records of {collection.index.root}",
+        reference=describe_reference(collection, len(records)),
         legend=bundle.legend,
         confusion=tally.total,
         learned=tuple(bool(learned) for learned in bundle.learned),
         by_area=tally.by_area,
     )
     return assessment, tuple(rows)
+
+
+def describe_reference(collection: Collection, records: int) -> str:
+    """What scores are measured against: how many records, and coarse labels where they are.
+
+    Args:
+        collection: the labelled records.
+        records: how many of them were compared.
+    """
+    text = f"{records} labelled records of {collection.index.root}"
+    source = collection.coarse
+    return text if source is None else f"{text}, scored against {source.about}"
 
 
 def predict_record(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from covermap.assessment.collection import describe_reference
 from covermap.assessment.result import Assessment, Tally
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
@@ -50,7 +51,7 @@ def score_predictions(
     """
     check_form(form)
     legend, root = collection.legend, collection.index.root
-    records = [record for record in collection.index.records if record.label is not None]
+    records = [record for record in collection.index.records if collection.labelled(record)]
     if not records or legend is None:
         raise InputError(f"{root}: no labelled records; nothing can be scored.")
     _refuse_missing(Path(folder), records, form)
@@ -67,7 +68,7 @@ def score_predictions(
             task.advance(note=record.id)
     return Assessment(
         subject=str(folder),
-        reference=f"{len(records)} labelled records of {root}",
+        reference=describe_reference(collection, len(records)),
         legend=legend,
         confusion=tally.total,
         learned=learned,

@@ -58,9 +58,11 @@ def assess_run(
         write_text_atomic(
             run.scores_path, json.dumps({split: assessment.to_dict()}, indent=2) + "\n"
         )
+    against = "" if split is None or collection.coarse is None else collection.coarse.about
     report = Report(
         title=title,
-        subtitle=f"Trained on {len(data.train)} records, scored on {split or 'nothing'}",
+        subtitle=f"Trained on {len(data.train)} records, scored on {split or 'nothing'}"
+        + (f" against {against}" if against else ""),
         assessment=assessment,
         legend=bundle.legend,
         pictures=pictures,

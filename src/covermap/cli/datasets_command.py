@@ -77,15 +77,22 @@ def check(
     from covermap.raster.writing import write_text_atomic
 
     section = api.data_section(recipe, layout, legend, sensor, tuple(assignments or ()))
-    report = api.check_dataset(section, Path(common.existing(str(root), "data set")), progress)
+    place = Path(common.existing(str(root), "data set"))
+    report = api.check_dataset(section, place, progress)
     common.say(report.text())
+    document, problems = report.to_dict(), len(report.problems)
+    for part in ("val", "test"):
+        if getattr(section, part) is not None:
+            report = api.check_dataset(section, place, progress, part=part)
+            common.say(f"\ndata.{part}\n{report.text()}")
+            document[part], problems = report.to_dict(), problems + len(report.problems)
     if out is not None:
-        write_text_atomic(out, json.dumps(report.to_dict(), indent=2) + "\n")
+        write_text_atomic(out, json.dumps(document, indent=2) + "\n")
         common.wrote(out)
     else:
         common.say("wrote nothing (give --json to keep the report)")
-    if not report.ok:
-        raise InputError(f"{root}: {len(report.problems)} problems, listed above. Mend them first.")
+    if problems:
+        raise InputError(f"{root}: {problems} problems, listed above. Mend them first.")
 
 
 @app.command("fetch", epilog="**Example** `covermap datasets fetch flair-toy --out data/flair-toy`")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from covermap.data.geometry import Geometry, warp
+from covermap.data.geometry import Geometry, Label, warp
 from covermap.errors import ConfigError
 from covermap.legend import IGNORE
 
@@ -193,25 +193,29 @@ def augment(
 def change_values(
     image: NDArray[np.float32],
     valid: NDArray[np.bool_],
-    label: NDArray[np.uint8] | None,
+    label: NDArray[Label] | None,
     rng: np.random.Generator,
     config: AugmentConfig,
     mean: NDArray[np.float32],
     std: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8] | None]:
+    *,
+    ignore: int = IGNORE,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[Label] | None]:
     """Change the values of a sample at random, in place.
 
     Args:
         image: (C, H, W) float32, physical units; overwritten.
         valid: (H, W) bool; overwritten.
-        label: (H, W) uint8, class index, 255 = ignore; or None; overwritten.
+        label: (H, W) any integer dtype, class index or number of a cell; or None; overwritten.
         rng: source of randomness.
         config: what may change.
         mean: (C,) float32, band means, physical units.
         std: (C,) float32, band standard deviations, physical units.
+        ignore: what a label holds where it is to be ignored.
 
     Returns:
-        image (0 where invalid), valid, label (255 where invalid): the same arrays, or new ones.
+        image (0 where invalid), valid, label (`ignore` where invalid): the same arrays, or new
+        ones.
     """
     mean, std = mean[:, None, None], std[:, None, None]
     whole = bool(valid.all())
@@ -234,7 +238,7 @@ def change_values(
         valid[hole] = False
         whole = False
         if label is not None:
-            label[hole] = IGNORE
+            label[hole] = ignore
     if not whole:
         np.copyto(image, 0, where=~valid)
     return image, valid, label

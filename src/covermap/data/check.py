@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from covermap.data.check_report import CheckReport, Problem
 from covermap.data.collection import Collection
 from covermap.data.footprints import footprints, split_overlaps
 from covermap.data.index import PatchRecord
+from covermap.data.labelling import LabelFiles, product_of
 from covermap.data.statistics import BandStatistics, Moments, split_window
 from covermap.errors import BandError, CovermapError, InputError, LegendError
 from covermap.grid import Window
@@ -21,7 +23,6 @@ from covermap.progress import SILENT, Progress
 from covermap.ranges import MeasuredRange, compare_ranges
 from covermap.raster.gdal import gdal_settings, open_dataset, read_header
 from covermap.raster.geo import parse_crs
-from covermap.raster.labels import open_label
 from covermap.raster.scene import Scene
 from covermap.raster.vector import is_vector
 
@@ -45,10 +46,12 @@ def check(collection: Collection, progress: Progress = SILENT) -> CheckReport:
         The report.
 
     Raises:
-        InputError: the collection holds no record.
+        InputError: the collection holds no record, or its product cannot be used at all.
     """
     if not len(collection):
         raise InputError(f"{collection.index.root}: no records, so there is nothing to check.")
+    if collection.coarse is not None and collection.coarse.product is not None:
+        product_of(collection)
     checker = _Checker(collection)
     with progress.task("check", len(collection)) as task:
         for record in collection.index.records:
@@ -62,6 +65,8 @@ class _Checker:
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
+        self.strict = LabelFiles(replace(collection, unknown="error"))
+        self.lenient = LabelFiles(replace(collection, unknown="ignore"))
         self.problems: list[Problem] = []
         self.sizes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
@@ -71,7 +76,9 @@ class _Checker:
         self.moments = Moments(0)
         self.pixels = self.valid = self.ignored = self.unseen = 0
         self.codes: Counter[int] = Counter()
+        self.coarse: Counter[int] = Counter()
         self.unknown: Counter[str] = Counter()
+        self.unlabelled = 0
         self.readable: list[PatchRecord] = []
 
     def problem(self, kind: str, record: PatchRecord, error: object) -> None:
@@ -149,35 +156,36 @@ class _Checker:
         self, record: PatchRecord, scene: Scene, blocks: Sequence[Window]
     ) -> list[NDArray[np.uint8]] | None:
         """Read a record's label and count it; returns (h, w) uint8 class indices per block."""
-        legend = self.collection.legend
-        if record.label is None:
+        if not self.collection.labelled(record):
             return None
-        path = self.collection.index.resolve(record.label)
-        if legend is None:
+        path = self.collection.label_file(record)
+        if path is not None and self.collection.legend is None:
             self.count_codes(record, path, scene, blocks)
             return None
-        field = self.collection.label_field
         try:
-            with open_label(path, legend, like=scene, field=field, unknown="error") as label:
-                found = [label.read(block) for block in blocks]
+            found = [self.strict.read(record, scene, block) for block in blocks]
         except LegendError as error:
             if self.collection.unknown == "error":
                 self.problem("values", record, error)
-            self.unknown.update(self.unknown_codes(path, blocks))
-            with open_label(path, legend, like=scene, field=field, unknown="ignore") as label:
-                found = [label.read(block) for block in blocks]
+            if path is not None:
+                self.unknown.update(self.unknown_codes(path, blocks))
+            found = [self.lenient.read(record, scene, block) for block in blocks]
         except CovermapError as error:
-            self.problem(_kind(path), record, error)
+            self.problem("misaligned" if path is None else _kind(path), record, error)
             return None
-        for index in found:
-            counts = np.bincount(index.ravel(), minlength=256)
-            self.codes.update({k: int(n) for k, n in enumerate(counts[:IGNORE]) if n})
-            self.ignored += int(counts[IGNORE])
+        coarse = self.collection.coarse
+        if coarse is not None:
+            self.coarse.update(_count_indices(found))
+            found = [coarse.to_fine(index) for index in found]
+        counts = _count_indices(found)
+        self.ignored += counts.pop(IGNORE, 0)
+        self.codes.update(counts)
+        self.unlabelled += not counts
         return found
 
     def unknown_codes(self, path: str, blocks: Sequence[Window]) -> Counter[str]:
         """Count the values of a label raster that the legend does not know."""
-        legend = self.collection.legend
+        legend = self.collection.label_legend
         counted: Counter[str] = Counter()
         if legend is None or is_vector(path) or read_header(path).count != 1:
             return counted
@@ -221,7 +229,7 @@ class _Checker:
         return CheckReport(
             root=str(collection.index.root),
             records=len(records),
-            with_label=sum(record.label is not None for record in records),
+            with_label=sum(map(collection.labelled, records)),
             pixels=self.pixels,
             valid=self.valid,
             sizes=dict(self.sizes),
@@ -236,6 +244,7 @@ class _Checker:
             unknown=dict(self.unknown),
             problems=tuple(self.problems),
             warnings=tuple(self.warnings(statistics)),
+            coarse=self.coarse_counts(),
         )
 
     def class_counts(self) -> dict[str, int]:
@@ -244,6 +253,18 @@ class _Checker:
         if legend is None:
             return {f"value {value}": self.codes[value] for value in sorted(self.codes)}
         return {name: self.codes[index] for index, name in enumerate(legend.names)}
+
+    def coarse_counts(self) -> dict[str, int]:
+        """Pixels by class of the coarse legend, and what it maps to; empty where there is none."""
+        source, legend = self.collection.coarse, self.collection.legend
+        if source is None or legend is None:
+            return {}
+        there = [*legend.names, *[""] * (IGNORE + 1 - len(legend))]
+        return {
+            f"{name} → {there[fine] or '(none)'}": self.coarse[index]
+            for index, (name, fine) in enumerate(zip(source.legend.names, source.fine, strict=True))
+            if self.coarse[index]
+        }
 
     def find_overlaps(self) -> None:
         """List records of different splits that show the same ground."""
@@ -281,6 +302,8 @@ class _Checker:
             )
         if self.unseen:
             yield f"{self.unseen} labelled pixels have no imagery and do not count."
+        if self.unlabelled:
+            yield f"none of the pixels of {self.unlabelled} labelled records has a class."
         total = sum(self.codes.values())
         if self.collection.legend is not None and total:
             for name, count in self.class_counts().items():
@@ -294,6 +317,13 @@ def _system_name(crs: str | None) -> str:
     found = parse_crs(crs)
     authority: tuple[str, str] | None = found.to_authority()
     return ":".join(authority) if authority else str(found.to_string())[:60]
+
+
+def _count_indices(labels: Sequence[NDArray[np.uint8]]) -> Counter[int]:
+    counts = np.zeros(256, np.int64)
+    for label in labels:
+        counts += np.bincount(label.ravel(), minlength=256)
+    return Counter({int(index): int(counts[index]) for index in np.flatnonzero(counts)})
 
 
 def _kind(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from covermap.data.statistics import BandStatistics
@@ -33,7 +33,7 @@ class CheckReport:
     Attributes:
         root: its folder.
         records: number of records.
-        with_label: number of records with a label file.
+        with_label: number of records with a label file, or over which a product is laid.
         pixels: pixels of all records that could be read.
         valid: those among them that hold imagery.
         sizes: records by size, such as `256 × 256`.
@@ -48,6 +48,8 @@ class CheckReport:
         unknown: pixels by label value that the legend does not know.
         problems: what must be mended.
         warnings: what should be looked at.
+        coarse: labelled pixels by class of the coarse legend, such as `Savanna → (none)`; empty
+            where labels are in the legend itself.
     """
 
     root: str
@@ -67,6 +69,7 @@ class CheckReport:
     unknown: Mapping[str, int]
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
+    coarse: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -126,6 +129,11 @@ class CheckReport:
         for name, count in self.classes.items():
             yield f"  {name:<30}{count:>14}{100 * count / max(1, total):>8.2f}%"
         yield f"  {'(not counted)':<30}{self.ignored:>14}{100 * self.ignored / everything:>8.2f}%"
+        known = sum(self.coarse.values())
+        if self.coarse:
+            yield f"  {'coarse class → class':<44}{'pixels':>14}{'share':>9}"
+        for name, count in self.coarse.items():
+            yield f"  {name:<44}{count:>14}{100 * count / known:>8.2f}%"
         for name, count in self.unknown.items():
             yield f"  {'(unknown) ' + name:<30}{count:>14}{100 * count / everything:>8.2f}%"
 

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from covermap.data.coarse import CoarseSource
 from covermap.data.index import PatchIndex, PatchRecord
 from covermap.errors import ConfigError, InputError, nearest
 from covermap.legend import Legend
 from covermap.raster.scene import Scene, open_scene
 from covermap.sensors import Sensor
+
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Names of splits by what they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,7 @@ class Collection:
         label_field: attribute of vector labels that names the class, or None.
         unknown: `error` or `ignore`: what to do with label values outside the legend.
         gsd: ground sampling distance to resample to, in metres, or None for the files' own.
+        coarse: where labels come from that are not files in `legend`; None where they are.
     """
 
     index: PatchIndex
@@ -37,6 +46,7 @@ class Collection:
     label_field: str | None = None
     unknown: Literal["error", "ignore"] = "error"
     gsd: float | None = None
+    coarse: CoarseSource | None = None
 
     def __post_init__(self) -> None:
         """Check the choice for unknown values.
@@ -60,6 +70,36 @@ class Collection:
     def where(self, *, split: str | None = None, area: str | None = None) -> Collection:
         """Return the records of a split or area; see `PatchIndex.where`."""
         return self.with_index(self.index.where(split=split, area=area))
+
+    @property
+    def label_legend(self) -> Legend | None:
+        """What the values of label files, or of the product in their place, mean."""
+        return self.legend if self.coarse is None else self.coarse.legend
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether labels come with cells."""
+        return self.coarse is not None and self.coarse.has_cells
+
+    def labelled(self, record: PatchRecord) -> bool:
+        """Whether a record has labels: a file of its own, or the product under all imagery."""
+        return record.label is not None or self._product is not None
+
+    def label_file(self, record: PatchRecord) -> str | None:
+        """The label file that is read for a record; None where it has none or a product serves."""
+        if record.label is None or self._product is not None:
+            return None
+        return self.index.resolve(record.label)
+
+    @property
+    def _product(self) -> str | None:
+        return None if self.coarse is None else self.coarse.product
+
+    def in_splits(self, names: Sequence[str]) -> Collection:
+        """Return the records whose split is one of these names, whatever their case."""
+        wanted = {name.lower() for name in names}
+        records = (record for record in self.index.records if record.split.lower() in wanted)
+        return self.with_index(self.index.with_records(records))
 
     def open(self, record: PatchRecord) -> Scene:
         """Open the images of a record as one scene.
@@ -114,9 +154,9 @@ class Datasets:
 
 def from_splits(
     collection: Collection,
-    train: Sequence[str] = ("train", "training"),
-    val: Sequence[str] = ("val", "valid", "validation"),
-    test: Sequence[str] = ("test", "testing"),
+    train: Sequence[str] = SPLITS["train"],
+    val: Sequence[str] = SPLITS["val"],
+    test: Sequence[str] = SPLITS["test"],
     *,
     training: bool = True,
 ) -> Datasets:
@@ -138,14 +178,8 @@ def from_splits(
     if set(collection.index.splits) == {""}:
         return Datasets(collection)
 
-    def part(names: Sequence[str]) -> Collection:
-        wanted = {name.lower() for name in names}
-        index = collection.index
-        return collection.with_index(
-            index.with_records(r for r in index.records if r.split.lower() in wanted)
-        )
-
-    parts = {"train": part(train), "val": part(val), "test": part(test)}
+    names = {"train": train, "val": val, "test": test}
+    parts = {use: collection.in_splits(wanted) for use, wanted in names.items()}
     if training and not len(parts["train"]):
         raise InputError(
             f"{collection.index.root}: no record is for training; the splits found are "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from covermap.legend import IGNORE
+
+Label = TypeVar("Label", bound=np.integer[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +58,26 @@ class Geometry:
 def warp(
     image: NDArray[Any],
     valid: NDArray[np.bool_],
-    label: NDArray[np.uint8] | None,
+    label: NDArray[Label] | None,
     geometry: Geometry,
     patch: int,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8] | None]:
+    *,
+    ignore: int = IGNORE,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[Label] | None]:
     """Resample a source window to a patch.
 
     Args:
         image: (C, h, w) any real dtype, physical units; (h, w) is `geometry.source_shape(patch)`.
         valid: (h, w) bool.
-        label: (h, w) uint8, class index, 255 = ignore; or None.
+        label: (h, w) any integer dtype, class index or number of a cell; or None.
         geometry: how the patch lies in the window, about the window's centre.
         patch: side of the patch in pixels.
+        ignore: what a label holds where it is to be ignored.
 
     Returns:
         image (C, patch, patch) float32, 0 where invalid; valid (patch, patch) bool; label
-        (patch, patch) uint8, 255 where invalid, or None. All arrays are new and contiguous.
+        (patch, patch) of the same dtype, `ignore` where invalid, or None. All arrays are new and
+        contiguous.
     """
     if geometry.resamples:
         image, valid, label = _resample(image, valid, label, geometry, patch)
@@ -81,7 +87,7 @@ def warp(
     if not mask.all():
         np.copyto(pixels, 0, where=~mask)
         if index is not None:
-            index[~mask] = IGNORE
+            index[~mask] = ignore
     return pixels, mask, index
 
 
@@ -94,10 +100,10 @@ def _turn(array: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
 def _resample(
     image: NDArray[Any],
     valid: NDArray[np.bool_],
-    label: NDArray[np.uint8] | None,
+    label: NDArray[Label] | None,
     geometry: Geometry,
     patch: int,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8] | None]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[Label] | None]:
     shape: tuple[int, int] = image.shape[-2:]
     rows, cols = _positions(geometry, patch, shape)
     # torch measures positions from -1 at the first edge to 1 at the last.

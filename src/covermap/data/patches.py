@@ -19,9 +19,10 @@ from torch.utils.data import Dataset
 from covermap.data.arrays import crop
 from covermap.data.augment import AugmentConfig, change_values, draw_geometry
 from covermap.data.collection import Collection
-from covermap.data.geometry import warp
+from covermap.data.geometry import Geometry, Label, warp
 from covermap.data.placement import ClassSites, Placement, find_sites
 from covermap.data.reading import DEFAULT_CACHE, RecordReader
+from covermap.data.sample import Piece
 from covermap.data.statistics import measure
 from covermap.errors import ConfigError
 from covermap.grid import Window, reflect
@@ -34,7 +35,8 @@ __all__ = ["EvaluationPatches", "RecordReader", "TrainingPatches", "item_generat
 logger = logging.getLogger(__name__)
 
 Item = dict[str, torch.Tensor | int]
-"""`image` (C, S, S) float32 physical units; `valid` (S, S) bool; `label` (S, S) int64; `index`."""
+"""`image` (C, S, S) float32 physical units; `valid` (S, S) bool; `label` (S, S) int64; `index`;
+and of coarse labels `cell` and `coarse` (S, S) int64."""
 
 
 def item_generator(seed: int, epoch: int, position: int) -> np.random.Generator:
@@ -58,7 +60,10 @@ class TrainingPatches(Dataset[Item]):
 
     Item: `image` (C, S, S) float32 tensor, physical units, 0 where invalid; `valid` (S, S) bool;
     `label` (S, S) int64, class index, 255 = ignore (everywhere, where the record has no label);
-    `index` int, position of the record in the collection.
+    `index` int, position of the record in the collection. Where labels have cells
+    (`Collection.has_cells`) also `cell` (S, S) int64, number of the coarse cell from 0 on within
+    the patch, -1 = none; and `coarse` (S, S) int64, class index of the cell in the coarse legend,
+    255 where there is no cell. `label` is then the fine class that `coarse` maps to.
 
     Attributes:
         collection: where patches come from.
@@ -162,11 +167,33 @@ class TrainingPatches(Dataset[Item]):
         geometry = draw_geometry(rng, self.augment)
         number, window = self._placement.draw(rng, geometry.source_shape(self.patch))
         piece = self.reader.read_window(self._placement.records[number], window)
-        image, valid, label = warp(piece.pixels, piece.valid, piece.label, geometry, self.patch)
-        image, valid, label = change_values(
-            image, valid, label, rng, self.augment, self._mean, self._std
+        if piece.coarse is None:
+            return _item(*self._change(piece, piece.label, IGNORE, geometry, rng), number)
+        # Only the cell is moved: all else follows from it.
+        image, valid, cell = self._change(piece, piece.coarse.cell, -1, geometry, rng)
+        found = piece.coarse.numbered(np.asarray(cell, np.int32))
+        coarse, source = found.index(), self.collection.coarse
+        label = coarse if source is None else source.to_fine(coarse)
+        return _item(image, valid, label, number) | {
+            "cell": torch.from_numpy(found.cell.astype(np.int64)),
+            "coarse": torch.from_numpy(coarse.astype(np.int64)),
+        }
+
+    def _change(
+        self,
+        piece: Piece,
+        label: NDArray[Label] | None,
+        ignore: int,
+        geometry: Geometry,
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[Label] | None]:
+        """Change the place and the values of a piece."""
+        image, valid, label = warp(
+            piece.pixels, piece.valid, label, geometry, self.patch, ignore=ignore
         )
-        return _item(image, valid, label, number)
+        return change_values(
+            image, valid, label, rng, self.augment, self._mean, self._std, ignore=ignore
+        )
 
     def record_number(self, index: int) -> int:
         """Position in the collection of the record that an item with this `index` shows."""
@@ -175,7 +202,7 @@ class TrainingPatches(Dataset[Item]):
     def _sites(self, balance: float, progress: Progress) -> ClassSites | None:
         """Find the classes where placing by class, or sparse labels, ask for it."""
         legend, records = self.collection.legend, self.collection.index.records
-        if legend is None or all(record.label is None for record in records):
+        if legend is None or not any(map(self.collection.labelled, records)):
             if balance > 0:
                 raise ConfigError(
                     f"balance is {balance}, but there are no labels to find classes in; set it to "
@@ -274,7 +301,9 @@ class EvaluationPatches(Dataset[Item]):
                 f"the margin can be 0 … {(patch - 1) // 2}."
             )
         self.collection = collection
-        self.reader = RecordReader(collection, None if bands is None else tuple(bands), cache)
+        self.reader = RecordReader(
+            collection, None if bands is None else tuple(bands), cache, cells=False
+        )
         self.bands = self.reader.bands
         self.patch = patch
         self.margin = margin

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from covermap.data.index import PatchRecord
 from covermap.data.reading import RecordReader
 from covermap.grid import Window
-from covermap.legend import IGNORE
 from covermap.progress import SILENT, Progress
 
 SITES = 64
@@ -130,10 +129,8 @@ class Placement:
         return record, window
 
     def _has_labels(self, record: int, window: Window) -> bool:
-        if self.records[record].label is None:
-            return True
-        label = self.reader.read_label(self.records[record], window)
-        return label is None or bool((label != IGNORE).any())
+        known = self.reader.known(self.records[record], window)
+        return known is None or bool(known.any())
 
     def _on_class(self, rng: np.random.Generator, shape: tuple[int, int]) -> tuple[int, Window]:
         chosen = int(self._present[rng.integers(len(self._present))])

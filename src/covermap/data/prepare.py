@@ -68,7 +68,7 @@ def prepare(
 
     Writes `index.csv` (or `.parquet`) and `statistics.json` into a folder; with `cut` also
     `images/` and, where there are labels, `labels/`: GeoTIFFs of the files' own numbers and of
-    the legend's codes, which are quick to read and which the same legend and sensor fit.
+    the codes of labels, which are quick to read and which the same legends and sensor fit.
 
     Args:
         collection: the data set; splits and areas are kept.
@@ -105,7 +105,7 @@ def prepare(
     bands = measure(collection, progress, max_pixels)
     classes = None
     legend = collection.legend
-    if legend is not None and any(record.label for record in collection.index.records):
+    if legend is not None and any(map(collection.labelled, collection.index.records)):
         counts = class_counts(collection, progress).tolist()
         classes = dict(zip(legend.names, counts, strict=True))
     return Prepared(
@@ -138,9 +138,11 @@ def _cut(
     reader = RecordReader(collection, cache=0)
     _make_folder(target / "images")
     codes = None
-    if collection.legend is not None:
+    # A product stays under the patches as it lay under the images.
+    writes = any(collection.label_file(record) is not None for record in collection.index.records)
+    if collection.label_legend is not None and writes:
         _make_folder(target / "labels")
-        codes = _codes(collection.legend)
+        codes = _codes(collection.label_legend)
     records: list[PatchRecord] = []
     skipped = 0
     with progress.task("cut patches", len(collection)) as task:
@@ -175,11 +177,11 @@ def _patches(
     """Cut one record; yields None for each patch that is left out."""
     scene = reader.scene(record).raw()
     own = reader.window(record)
-    has_label = record.label is not None and codes is not None
+    has_label = reader.collection.labelled(record) and reader.collection.legend is not None
     with scene.reader() as source:
         for window in split_window(own, side):
             pixels, valid = source.read(window)
-            label = reader.read_label(record, window) if has_label else None
+            label = reader.read_index(record, window) if has_label else None
             if not valid.any() or (label is not None and (label == IGNORE).all()):
                 yield None
                 continue

@@ -8,7 +8,6 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,14 @@ from numpy.typing import NDArray
 from covermap.data.arrays import crop, inside
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
-from covermap.data.sample import Georeference, Sample
-from covermap.errors import ConfigError, InputError
+from covermap.data.labelling import LabelFiles
+from covermap.data.sample import CoarseLabel, Georeference, Piece, Sample
+from covermap.errors import InputError
 from covermap.grid import Window
 from covermap.legend import IGNORE
 from covermap.progress import SILENT, Progress
-from covermap.raster.labels import LabelReader, open_label
 from covermap.raster.reading import SceneReader, to_physical
 from covermap.raster.scene import Scene
-from covermap.raster.vector import is_vector
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +31,6 @@ DEFAULT_CACHE = 2 << 30
 """Bytes of decoded imagery that a reader keeps in memory unless told otherwise."""
 
 _OPEN_FILES = 64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """A window of a record as the files hold it.
-
-    Attributes:
-        pixels: (C, h, w) native dtype (float32 where bands are scaled), 0 where not `valid`.
-        valid: (h, w) bool, false outside the image.
-        label: (h, w) uint8, class index 0…K−1, 255 = ignore; 255 outside the record's window and
-            where not `valid`; None where the record has no label.
-    """
-
-    pixels: NDArray[Any]
-    valid: NDArray[np.bool_]
-    label: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +61,8 @@ class RecordReader:
         collection: Collection,
         bands: tuple[str, ...] | None = None,
         cache: int = DEFAULT_CACHE,
+        *,
+        cells: bool = True,
     ) -> None:
         """Prepare to read; nothing is opened yet.
 
@@ -86,6 +70,7 @@ class RecordReader:
             collection: what to read.
             bands: names of the bands to read, or None for all.
             cache: bytes of decoded images and labels to hold at most.
+            cells: whether to read the cells of labels too, where the collection has them.
 
         Raises:
             InputError: the collection is empty, or `bands` is None and its first image unreadable.
@@ -100,13 +85,14 @@ class RecordReader:
         self.cache = cache
         self._scenes: OrderedDict[tuple[str, ...], Scene] = OrderedDict()
         self._images: dict[tuple[str, ...], _Held] = {}
-        self._labels: dict[str, NDArray[np.uint8]] = {}
-        self._shapes: tuple[tuple[Any, ...], LabelReader] | None = None
+        self._cells = cells and collection.has_cells
+        self._labels: dict[str, NDArray[np.uint8] | CoarseLabel] = {}
+        self._files = LabelFiles(collection)
         self._local = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state.update(_images={}, _labels={}, _shapes=None)
+        state.update(_images={}, _labels={})
         del state["_local"]
         return state
 
@@ -171,7 +157,11 @@ class RecordReader:
                 self._images[record.images] = held
                 task.advance()
             for record in labels:
-                self._labels[record.id] = self._read_label(record, self.window(record))
+                scene, own = self.scene(record), self.window(record)
+                if self._cells:
+                    self._labels[record.id] = self._files.read_cells(record, scene, own, own)
+                else:
+                    self._labels[record.id] = self._files.read(record, scene, own)
                 task.advance()
         total = len({record.images for record in self.collection.index.records})
         if len(self._images) < total:
@@ -191,8 +181,9 @@ class RecordReader:
         labels: list[PatchRecord] = []
         with progress.task("open images", len(self.collection)) as task:
             for record in self.collection.index.records:
-                if record.label is not None and record.id not in self._labels:
+                if self.collection.labelled(record) and record.id not in self._labels:
                     need = self.window(record).height * self.window(record).width
+                    need *= 4 if self._cells else 1
                     if need <= left:
                         left -= need
                         labels.append(record)
@@ -225,13 +216,19 @@ class RecordReader:
             window: in pixels of the whole scene; it may reach outside.
 
         Returns:
-            Pixels, mask and label of the window.
+            Pixels, mask and label of the window, with cells where the collection has them.
 
         Raises:
             InputError: a file is unreadable, or the label does not fit the image.
             LegendError: the label holds values outside the legend.
         """
         pixels, valid = self.read_pixels(record, window)
+        coarse = self.read_coarse(record, window)
+        source = self.collection.coarse
+        if coarse is not None and source is not None:
+            if not valid.all():
+                coarse = coarse.numbered(np.where(valid, coarse.cell, np.int32(-1)))
+            return Piece(pixels, valid, source.to_fine(coarse.index()), coarse)
         label = self.read_label(record, window)
         if label is not None:
             label[~valid] = IGNORE
@@ -278,16 +275,78 @@ class RecordReader:
             InputError: the file is unreadable or does not fit the image.
             LegendError: the label holds values outside the legend.
         """
-        if record.label is None:
+        index = self.read_index(record, window)
+        if index is None or self.collection.coarse is None:
+            return index
+        return self.collection.coarse.to_fine(index)
+
+    def read_coarse(self, record: PatchRecord, window: Window) -> CoarseLabel | None:
+        """Read the cells of the label of any window of a record's scene.
+
+        Args:
+            record: a record of the collection.
+            window: in pixels of the whole scene; it may reach outside.
+
+        Returns:
+            Cells, none outside the record's own window, and their classes in the coarse legend.
+            None where the collection has no cells, or the reader is not to read any; a record
+            without label has no cell.
+
+        Raises:
+            InputError: a file is unreadable or does not fit the image.
+            LegendError: the label holds values outside its legend.
+        """
+        if not self._cells:
             return None
         own = self.window(record)
         held = self._labels.get(record.id)
+        if isinstance(held, CoarseLabel):
+            return held.numbered(crop(held.cell, window.relative_to(own), -1))
+        part = own.intersect(window)
+        if part is None or not self.collection.labelled(record):
+            return CoarseLabel(np.full(window.shape, -1, np.int32), np.zeros(0, np.uint8))
+        found = self._files.read_cells(record, self.scene(record), own, part)
+        if part == window:
+            return found
+        return CoarseLabel(crop(found.cell, window.relative_to(part), -1), found.value)
+
+    def known(self, record: PatchRecord, window: Window) -> NDArray[np.bool_] | None:
+        """Tell where there is something to learn from.
+
+        Args:
+            record: a record of the collection.
+            window: in pixels of the whole scene; it may reach outside.
+
+        Returns:
+            (h, w) bool, true where pixels have a class, or lie in a cell whose coarse class has no
+            counterpart in the collection's legend. None where the record has no label.
+
+        Raises:
+            InputError: a file is unreadable or does not fit the image.
+            LegendError: the label holds values outside its legend.
+        """
+        index = self.read_index(record, window)
+        coarse = self.collection.coarse
+        if index is not None and coarse is not None and not coarse.has_cells:
+            index = coarse.to_fine(index)
+        return None if index is None else index != IGNORE
+
+    def read_index(self, record: PatchRecord, window: Window) -> NDArray[np.uint8] | None:
+        """Read what `read_label` does, but as class indices of the collection's `label_legend`."""
+        if not self.collection.labelled(record):
+            return None
+        own = self.window(record)
+        held = self._labels.get(record.id)
+        if isinstance(held, CoarseLabel):
+            cell = crop(held.cell, window.relative_to(own), -1)
+            return CoarseLabel(cell, held.value).index()
         if held is not None:
             return crop(held, window.relative_to(own), IGNORE)
         part = own.intersect(window)
         if part is None:
             return np.full(window.shape, IGNORE, np.uint8)
-        return crop(self._read_label(record, part), window.relative_to(part), IGNORE)
+        index = self._files.read(record, self.scene(record), part)
+        return crop(index, window.relative_to(part), IGNORE)
 
     def read(self, record: PatchRecord) -> Sample:
         """Read the whole of a record.
@@ -311,6 +370,7 @@ class RecordReader:
             image=piece.pixels.astype(np.float32),
             valid=piece.valid,
             label=None if piece.label is None else piece.label.astype(np.int64),
+            coarse=piece.coarse,
             metadata=record.metadata,
             id=record.id,
             georeference=place,
@@ -328,30 +388,3 @@ class RecordReader:
                 readers.popitem(last=False)[1].close()
         readers.move_to_end(record.images)
         return readers[record.images]
-
-    def _read_label(self, record: PatchRecord, window: Window) -> NDArray[np.uint8]:
-        """Read a part of a label from disk."""
-        legend = self.collection.legend
-        if legend is None:
-            raise ConfigError(
-                f"{record.label}: there are labels, but no legend says what their values mean. "
-                "Name a built-in legend or give a legend file."
-            )
-        scene = self.scene(record)
-        open_ = partial(
-            open_label,
-            self.collection.index.resolve(str(record.label)),
-            legend,
-            like=scene,
-            field=self.collection.label_field,
-            unknown=self.collection.unknown,
-        )
-        if not is_vector(str(record.label)):
-            with open_() as label:
-                return label.read(window)
-        # Reading and projecting shapes is slow, and many windows of one scene share them.
-        key = (record.label, record.images)
-        if self._shapes is None or self._shapes[0] != key:
-            with open_() as label:  # shapes stay usable when it is closed
-                self._shapes = (key, label)
-        return self._shapes[1].read(window)

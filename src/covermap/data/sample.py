@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
 from covermap.errors import InputError
+from covermap.legend import IGNORE
+from covermap.raster.cells import cells_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +30,52 @@ class Georeference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoarseLabel:
-    """A label product of lower resolution, kept in its own cells.
+    """A label of lower resolution, kept in its own cells.
 
     Attributes:
-        cell: (H, W) int32, index of the coarse cell that a pixel lies in, -1 for none.
-        value: (cells,) uint8, class index 0…K−1 of each cell, 255 = ignore.
+        cell: (H, W) int32, number of the cell that a pixel lies in, -1 for none.
+        value: (cells,) uint8, index 0…Z−1 of each cell's class in the *coarse* legend, which may
+            be another than that of the fine labels (`Collection.coarse`).
     """
 
     cell: NDArray[np.int32]
     value: NDArray[np.uint8]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.cell.nbytes + self.value.nbytes
+
+    def index(self) -> NDArray[np.uint8]:
+        """Return (H, W) uint8, the coarse class index of each pixel, 255 where it has no cell."""
+        return np.append(self.value, np.uint8(IGNORE))[self.cell]
+
+    def numbered(self, cell: NDArray[np.int32]) -> CoarseLabel:
+        """Return the label of other pixels of the same cells; those that are left count from 0.
+
+        Args:
+            cell: (h, w) int32, numbers of cells as here, -1 for none.
+        """
+        return CoarseLabel(*cells_of(cell, CoarseLabel(cell, self.value).index()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A window of a record as the files hold it.
+
+    Attributes:
+        pixels: (C, h, w) native dtype (float32 where bands are scaled), 0 where not `valid`.
+        valid: (h, w) bool, false outside the image.
+        label: (h, w) uint8, class index 0…K−1, 255 = ignore; 255 outside the record's window and
+            where not `valid`; None where the record has no label.
+        coarse: the cells that the label comes from, no cell where not `valid`; None where the
+            collection has no cells, or none are asked for.
+    """
+
+    pixels: NDArray[Any]
+    valid: NDArray[np.bool_]
+    label: NDArray[np.uint8] | None
+    coarse: CoarseLabel | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,6 @@ from covermap.data.index import PatchRecord
 from covermap.data.reading import RecordReader
 from covermap.errors import ConfigError, nearest
 from covermap.grid import Window
-from covermap.legend import IGNORE
 from covermap.progress import SILENT, Progress
 
 logger = logging.getLogger(__name__)
@@ -189,7 +188,7 @@ def _block_counts(
 ) -> NDArray[np.int64]:
     """Return (rows, cols, K) int64 labelled pixels; all ones where there are no labels."""
     legend = reader.collection.legend
-    if record.label is None or legend is None:
+    if not reader.collection.labelled(record) or legend is None:
         return np.ones((len(grid), len(grid[0]), 1), np.int64)
     own = reader.window(record)
     whole = None
@@ -212,19 +211,20 @@ def _cut(
 ) -> list[PatchRecord]:
     """Make records of blocks; blocks that lost their labels to the buffer are left out."""
     own = reader.window(record)
+    has_labels = reader.collection.labelled(record) and reader.collection.legend is not None
     whole = None
-    if record.label is not None and reader.collection.legend is not None:
-        whole = reader.read_label(record, own) if own.height * own.width <= _WHOLE else None
+    if has_labels:
+        whole = reader.known(record, own) if own.height * own.width <= _WHOLE else None
     result = []
     for window, split in pieces:
         metadata = dict(record.metadata)
-        if record.label is not None and reader.collection.legend is not None:
-            label = (
-                reader.read_label(record, window)
+        if has_labels:
+            known = (
+                reader.known(record, window)
                 if whole is None
                 else whole[window.relative_to(own).slices]
             )
-            labelled = 0 if label is None else int((label != IGNORE).sum())
+            labelled = 0 if known is None else int(known.sum())
             if labelled == 0:
                 continue
             if labelled < _SPARSE * window.height * window.width:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from covermap.data.coarse import CoarseSource
 from covermap.data.collection import Collection, Datasets
 from covermap.data.index import PatchRecord, is_remote
 from covermap.data.reading import RecordReader
@@ -196,10 +197,10 @@ def check_labelled(collection: Collection, use: str) -> Legend:
         )
     if collection.legend is None:
         raise ConfigError(f"{root}: no legend says what the {use} labels mean; name one.")
-    if all(record.label is None for record in collection.index.records):
+    if not any(map(collection.labelled, collection.index.records)):
         raise InputError(
             f"{root}: none of the {len(collection)} {use} records has a label. "
-            "Check the layout's folder or column of labels."
+            "Check the layout's folder or column of labels, or name a product (data.labels)."
         )
     return collection.legend
 
@@ -217,13 +218,28 @@ def fingerprint(collection: Collection) -> str:
     """
     legend = None if collection.legend is None else collection.legend.to_dict()
     head = {"legend": legend, "bands": collection.bands, "nodata": collection.nodata}
+    if collection.coarse is not None:
+        head["labels"] = _label_identity(collection.coarse)
     lines = sorted(json.dumps(_identity(collection, record)) for record in collection.index.records)
     text = "\n".join([json.dumps(head, sort_keys=True), *lines])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _label_identity(source: CoarseSource) -> dict[str, Any]:
+    product = source.product
+    return {
+        "legend": source.legend.to_dict(),
+        "fine": source.fine,
+        "product": None if product is None else [Path(product).name, _size(product)],
+        "band": source.band,
+        "cell": source.cell,
+        "native": source.native,
+    }
+
+
 def _identity(collection: Collection, record: PatchRecord) -> list[Any]:
-    files = [*record.images, *([] if record.label is None else [record.label])]
+    label = collection.label_file(record)
+    files = [*record.images, *([] if label is None else [label])]
     window = record.window
     sizes = [_size(collection.index.resolve(path)) for path in files]
     place = None if window is None else [window.row, window.col, window.height, window.width]

@@ -89,7 +89,7 @@ def open_label(
     header = read_header(path)
     scaled = _check_fit(header, like)
     with gdal_settings(), open_dataset(header.path) as dataset:
-        yield _RasterLabel(header, dataset, legend, field, unknown, scaled)
+        yield RasterLabel(header, dataset, legend, field, unknown, scaled)
 
 
 def read_label(
@@ -137,8 +137,8 @@ class _VectorLabel:
         return self._burner.burn(window or self._burner.grid.window)
 
 
-class _RasterLabel:
-    """Codes or colours in a raster file."""
+class RasterLabel:
+    """Codes or colours in a raster file that is open; a `LabelReader`."""
 
     def __init__(
         self,
@@ -147,20 +147,35 @@ class _RasterLabel:
         legend: Legend,
         field: str | None,
         unknown: Unknown,
-        scaled: tuple[Grid, Grid] | None,
+        scaled: tuple[Grid, Grid] | None = None,
     ) -> None:
+        """Prepare to read.
+
+        Args:
+            header: what the file says.
+            dataset: the file, open.
+            legend: the classes.
+            field: see `open_label`.
+            unknown: what becomes of values that the legend does not know.
+            scaled: the file's grid and that of an image resampled to a `gsd`, to be read on.
+
+        Raises:
+            InputError: the file does not say which band holds the classes.
+        """
         self._header, self._dataset = header, dataset
         self._legend, self._unknown, self._scaled = legend, unknown, scaled
-        self._bands = _choose_bands(header, field)
+        self._bands = choose_bands(header, field)
         self._palette = _choose_palette(dataset, legend)
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(height, width)."""
         if self._scaled is not None:
             return self._scaled[1].height, self._scaled[1].width
         return self._header.height, self._header.width
 
     def read(self, window: Window | None = None) -> Index:
+        """Read a window; see `LabelReader.read`."""
         window = window or Window(0, 0, *self.shape)
         result = np.full(window.shape, IGNORE, np.uint8)
         inside = window.intersect(Window(0, 0, *self.shape))
@@ -255,8 +270,16 @@ def _fits(grid: Grid, label: Grid) -> bool:
     return offset_on(grid, label) == (0, 0)
 
 
-def _choose_bands(header: Header, field: str | None) -> tuple[int, ...]:
-    """Numbers of the bands that hold the label: one of codes, or three of colours."""
+def choose_bands(header: Header, field: str | None) -> tuple[int, ...]:
+    """Return the numbers of the bands that hold a label: one of codes, or three of colours.
+
+    Args:
+        header: what the file says.
+        field: description or number of the band, or None to choose.
+
+    Raises:
+        InputError: there is no such band, or none stands out.
+    """
     if field is not None:
         if field in header.descriptions:
             return (header.descriptions.index(field) + 1,)

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
 from covermap.data.augment import AugmentConfig
@@ -88,6 +96,69 @@ def values(section: Any) -> dict[str, Any]:
     return found
 
 
+class LabelsSection(Section):
+    """Labels that are coarser than the imagery, or whose classes are others than the legend's."""
+
+    product: str | None = Field(
+        default=None,
+        description="One georeferenced raster under all imagery (GeoTIFF, VRT, URL), of any "
+        "resolution and coordinate system; a relative path starts from the current folder or from "
+        "data.root. null: the records' own label files.",
+    )
+    legend: str | dict[str, Any] | None = Field(
+        default=None,
+        description="What the values of the product or the label files mean: the name of a "
+        "built-in legend, the path of a legend file, or the legend itself; auto is the layout's "
+        "own. null: data.legend.",
+    )
+    remap: dict[str, str | None] | None = Field(
+        default=None,
+        description="For each class of labels.legend the class of data.legend, or null for none; "
+        "classes not listed keep their name. null: the built-in remap, or equal names.",
+    )
+    resolution: Literal["native", "image"] = Field(
+        default="native",
+        description="native: labels keep their own cells; image: only the class of each pixel of "
+        "the imagery is kept.",
+    )
+    cell: int | None = Field(
+        default=None,
+        ge=1,
+        description="Side of a cell in pixels of the imagery, for label files on the image's grid: "
+        "connected regions of one class, cut at this length. null: label files have no cells.",
+    )
+    band: str | int | None = Field(
+        default=None,
+        description="Band of the product or of label rasters that holds the class, by description "
+        "or number.",
+    )
+
+
+class OtherData(Section):
+    """Records that lie elsewhere or are labelled otherwise: keys of `data` that differ there."""
+
+    layout: str = Field(
+        default="auto", description="As in data; where given, data.options do not hold here."
+    )
+    root: str | None = Field(default=None, description="As in data.")
+    options: dict[str, Any] = Field(default_factory=dict, description="As in data.")
+    sensor: str | dict[str, Any] | None = Field(default=None, description="As in data.")
+    bands: tuple[str, ...] = Field(default=(), description="As in data.")
+    nodata: float | None = Field(default=None, description="As in data.")
+    label_field: str | None = Field(default=None, description="As in data.")
+    unknown: Literal["error", "ignore"] = Field(default="error", description="As in data.")
+    gsd: float | None = Field(default=None, gt=0, description="As in data.")
+    labels: LabelsSection | None = Field(
+        default=None, description="As in data; null: plain label files in data.legend."
+    )
+
+    @model_serializer(mode="wrap")
+    def _given(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only what was given: what was not is as in `data`, which is not the default."""
+        document: dict[str, Any] = serialise(self)
+        return {key: value for key, value in document.items() if key in self.model_fields_set}
+
+
 class DataSection(Section):
     """Where labelled imagery lies and how it is read."""
 
@@ -129,6 +200,18 @@ class DataSection(Section):
     )
     split: SplitSection = Field(  # type: ignore[valid-type]
         default_factory=SplitSection, description="How records are divided."
+    )
+    labels: LabelsSection | None = Field(
+        default=None,
+        description="Coarse labels, or labels in another legend; null: label files in data.legend.",
+    )
+    val: OtherData | None = Field(
+        default=None,
+        description="Validation data that lies elsewhere or is labelled otherwise: keys of data "
+        "that differ there. All its records, or those of its own split val where it has one.",
+    )
+    test: OtherData | None = Field(
+        default=None, description="The same for test data, and its own split test."
     )
 
 
@@ -262,6 +345,8 @@ def _keys_at(parts: list[str]) -> list[str]:
     for part in parts:
         field = getattr(model, "model_fields", {}).get(part)
         model = None if field is None else field.annotation
+        options = [model, *typing.get_args(model)]
+        model = next((one for one in options if hasattr(one, "model_fields")), None)
     return list(getattr(model, "model_fields", {}))
 
 
@@ -284,7 +369,9 @@ def set_value(document: dict[str, Any], assignment: str) -> None:
     *sections, key = place.strip().split(".")
     here: Any = document
     for section in sections:
-        here = here.setdefault(section, {})
+        if here.get(section) is None:
+            here[section] = {}
+        here = here[section]
         if not isinstance(here, dict):
             raise ConfigError(f"--set {assignment!r}: {section!r} is a value, not a section")
     try:
