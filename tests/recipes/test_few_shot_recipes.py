@@ -22,7 +22,7 @@ from covermap.models.importers.oem_baseline import SPEC
 from covermap.models.registry import ModelSpec, build, find_family
 from covermap.recipes import load_recipe
 from covermap.recipes.datasets import open_collection
-from covermap.recipes.schema import values
+from covermap.recipes.sections import values
 
 FOLDED = ("pascal5i-base", "coco20i-base")
 SMALL = (

@@ -10,7 +10,7 @@ from covermap import api
 from covermap.data.augment import AugmentConfig, draw_geometry
 from covermap.learning.config import SupervisedConfig
 from covermap.recipes import load_recipe
-from covermap.recipes.schema import values
+from covermap.recipes.sections import values
 from covermap.synth.flair import write_flair
 
 BASELINES = ("flair1-unet-resnet34", "flair1-unet-resnet34-metadata-augmentation")

@@ -12,7 +12,8 @@ from covermap.data.splitting import SplitConfig
 from covermap.errors import ConfigError
 from covermap.learning.config import SupervisedConfig
 from covermap.recipes import load_recipe, recipe_names
-from covermap.recipes.schema import Recipe, attribute_texts, parse_recipe
+from covermap.recipes.schema import Recipe, parse_recipe
+from covermap.recipes.sections import attribute_texts
 
 LEAST = {"name": "x", "data": {"legend": "dubai"}}
 

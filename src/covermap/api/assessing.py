@@ -15,7 +15,7 @@ from covermap.progress import SILENT, Progress
 from covermap.raster.gdal import read_header
 from covermap.raster.scene import Scene, open_scene
 from covermap.recipes import Recipe, load_recipe
-from covermap.recipes.schema import values
+from covermap.recipes.sections import values
 
 if TYPE_CHECKING:
     from covermap.assessment.result import Assessment

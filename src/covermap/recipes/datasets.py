@@ -17,7 +17,8 @@ from covermap.errors import ConfigError, InputError
 from covermap.legend import Legend, load_legend
 from covermap.progress import SILENT, Progress
 from covermap.raster.product import open_product
-from covermap.recipes.schema import DataSection, LabelsSection, values
+from covermap.recipes.schema import DataSection, LabelsSection
+from covermap.recipes.sections import values
 from covermap.sensors import Sensor, load_sensor
 
 logger = logging.getLogger(__name__)

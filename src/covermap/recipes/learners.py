@@ -8,11 +8,13 @@ from pathlib import Path
 from covermap.data.augment import AugmentConfig
 from covermap.data.collection import Datasets
 from covermap.errors import ConfigError
+from covermap.learning.config import SupervisedConfig
 from covermap.learning.run import RunDirectory
 from covermap.models.bundle import Bundle
 from covermap.models.registry import ModelSpec
 from covermap.progress import Progress
-from covermap.recipes.schema import Recipe, values
+from covermap.recipes.schema import Recipe
+from covermap.recipes.sections import values
 
 Learner = Callable[[Recipe, Datasets, Bundle | None, RunDirectory, Progress], Bundle]
 
@@ -21,10 +23,26 @@ def supervised(
     recipe: Recipe, data: Datasets, start: Bundle | None, run: RunDirectory, progress: Progress
 ) -> Bundle:
     """Learn from labelled patches (`covermap.learning.supervised`)."""
-    from covermap.learning.supervised import SupervisedConfig, train
+    from covermap.learning.supervised import train
 
+    return train(supervised_config(recipe), data, start, run, progress)
+
+
+def coarse(
+    recipe: Recipe, data: Datasets, start: Bundle | None, run: RunDirectory, progress: Progress
+) -> Bundle:
+    """Learn from labels of coarse cells (`covermap.learning.coarse`)."""
+    from covermap.learning.coarse.config import CoarseConfig
+    from covermap.learning.coarse.training import train
+
+    methods = CoarseConfig(**values(recipe.coarse))
+    return train(supervised_config(recipe), methods, data, start, run, progress)
+
+
+def supervised_config(recipe: Recipe) -> SupervisedConfig:
+    """The settings of a training that are not particular to coarse labels."""
     model = recipe.model
-    config = SupervisedConfig(
+    return SupervisedConfig(
         **values(recipe.training),
         model=ModelSpec(model.family, model.options),
         weights=Path(model.weights) if model.weights else None,
@@ -38,7 +56,6 @@ def supervised(
         blend=recipe.mapping.blend,
         map_precision=recipe.mapping.precision,
     )
-    return train(config, data, start, run, progress)
 
 
 def forest(
@@ -64,5 +81,5 @@ def forest(
     return train(config, data, start, run, progress)
 
 
-LEARNERS: dict[str, Learner] = {"supervised": supervised, "forest": forest}
+LEARNERS: dict[str, Learner] = {"supervised": supervised, "coarse": coarse, "forest": forest}
 """The ways to learn, by the name that recipes use."""

@@ -6,94 +6,25 @@ floors below work with, so a setting is declared, typed and described once.
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    create_model,
-    model_serializer,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic_core import ErrorDetails
 
 from covermap.data.augment import AugmentConfig
 from covermap.data.splitting import SplitConfig
 from covermap.errors import ConfigError, nearest
+from covermap.learning.coarse.config import CoarseConfig
 from covermap.learning.config import SupervisedConfig
 from covermap.learning.forest_config import ForestConfig
 from covermap.models.registry import FAMILIES
-
-
-class Section(BaseModel):
-    """A part of a recipe: immutable, unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def attribute_texts(cls: type) -> dict[str, str]:
-    """The descriptions under `Attributes:` in a class's docstring, by attribute name."""
-    doc = inspect.getdoc(cls) or ""
-    _, _, body = doc.partition("Attributes:\n")
-    texts: dict[str, str] = {}
-    name = ""
-    for line in body.splitlines():
-        match = re.match(r"^ {4}(\w+)(?: \(.*?\))?: (.*)$", line)
-        if match:
-            name = match[1]
-            texts[name] = match[2].strip()
-        elif line.startswith(" " * 8) and name:
-            texts[name] += " " + line.strip()
-        elif line.strip():
-            break
-    return texts
-
-
-def section_of(cls: type, name: str, leave_out: Iterable[str] = ()) -> type[Section]:
-    """Make a recipe section with the fields, defaults and descriptions of a dataclass.
-
-    Args:
-        cls: a frozen dataclass.
-        name: the section model's name.
-        leave_out: fields that stand elsewhere in the recipe.
-
-    Returns:
-        A pydantic model; its instances' `model_dump()` are keyword arguments of `cls`.
-    """
-    hints = typing.get_type_hints(cls)
-    texts = attribute_texts(cls)
-    fields: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        if field.name in set(leave_out):
-            continue
-        if field.default is not dataclasses.MISSING:
-            default: Any = Field(default=field.default, description=texts.get(field.name))
-        elif field.default_factory is not dataclasses.MISSING:
-            default = Field(
-                default_factory=field.default_factory, description=texts.get(field.name)
-            )
-        else:
-            default = Field(description=texts.get(field.name))
-        fields[field.name] = (hints[field.name], default)
-    return create_model(name, __base__=Section, __doc__=inspect.getdoc(cls), **fields)
-
+from covermap.recipes.sections import Section, section_of
 
 SplitSection = section_of(SplitConfig, "SplitSection", ("seed",))
-
-
-def values(section: Any) -> dict[str, Any]:
-    """The values of a section made by `section_of`: keyword arguments of its dataclass."""
-    found: dict[str, Any] = section.model_dump()
-    return found
 
 
 class LabelsSection(Section):
@@ -246,6 +177,7 @@ TrainingSection = section_of(
     SupervisedConfig, "TrainingSection", (*ELSEWHERE, "tile", "margin", "blend", "map_precision")
 )
 AugmentationSection = section_of(AugmentConfig, "AugmentationSection")
+CoarseSection = section_of(CoarseConfig, "CoarseSection")
 ForestSection = section_of(
     ForestConfig, "ForestSection", ("seed", "recipe", "licence", "tile", "margin", "blend")
 )
@@ -256,10 +188,11 @@ class Recipe(Section):
 
     name: str = Field(description="Name of the recipe.")
     description: str = Field(default="", description="What it is for, in a sentence or two.")
-    learner: Literal["supervised", "forest"] = Field(
+    learner: Literal["supervised", "coarse", "forest"] = Field(
         default="supervised",
         description="The way to learn: supervised, a network (sections model, training and "
-        "augmentation); forest, a random forest of pixels (section forest).",
+        "augmentation); coarse, the same on labels that belong to coarse cells (section coarse as "
+        "well); forest, a random forest of pixels (section forest).",
     )
     seed: int = Field(default=0, ge=0, description="Seed of everything random.")
     licence: str = Field(default="", description="Licence of the bundle that comes out.")
@@ -269,6 +202,7 @@ class Recipe(Section):
     augmentation: AugmentationSection = Field(  # type: ignore[valid-type]
         default_factory=AugmentationSection
     )
+    coarse: CoarseSection = Field(default_factory=CoarseSection)  # type: ignore[valid-type]
     forest: ForestSection = Field(default_factory=ForestSection)  # type: ignore[valid-type]
     mapping: MappingSection = Field(default_factory=MappingSection)
 
@@ -306,6 +240,7 @@ def _mistakes(where: str, lines: list[str]) -> ConfigError:
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "supervised": ("model", "training", "augmentation"),
+    "coarse": ("model", "training", "augmentation", "coarse"),
     "forest": ("forest",),
 }
 """The sections that only some ways to learn look at, by the learner's name."""
