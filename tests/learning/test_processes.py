@@ -46,6 +46,13 @@ def test_two_processes_learn_what_one_learns(tmp_path):
         assert torch.allclose(tensor, together[name], atol=1e-5), name
     for first, second in zip(one.epochs(), two.epochs(), strict=True):
         assert second["loss"] == pytest.approx(first["loss"], abs=1e-5)
+    steps = [[e for e in run.events() if e["event"] == "step"] for run in (one, two)]
+    assert [event["step"] for event in steps[1]] == [3, 6]
+    for first, second in zip(*steps, strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], abs=1e-5)
+    scored = [[e for e in run.events() if e["event"] == "validation"] for run in (one, two)]
+    assert [event["step"] for event in scored[1]] == [3, 6, 8]
+    for first, second in zip(*scored, strict=True):
         assert second["val/pixels"] == first["val/pixels"] == 40 * 35 + 56 * 51 + 33 * 28
         assert second["val/loss"] == pytest.approx(first["val/loss"], abs=1e-4)
         assert second["val/miou_present"] == pytest.approx(first["val/miou_present"], abs=2e-3)

@@ -32,6 +32,9 @@ SETTINGS = {
     "ema": 0.5,
     "optimiser": "sgd",
     "learning_rate": 0.05,
+    "log_steps": 3,
+    "validate_steps": 3,
+    "save_steps": 5,
 }
 
 
