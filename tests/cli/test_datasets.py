@@ -10,8 +10,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from cli_helpers import write_raster
 
 
 def test_make_and_check(run, tmp_path: Path):
@@ -32,6 +34,36 @@ def test_make_and_check(run, tmp_path: Path):
     assert "exists already" in shown.err
     shown = run("datasets", "make", "flare-toy", "--out", tmp_path / "b", "--quiet")
     assert "Did you mean 'flair-toy'?" in shown.err
+
+
+def test_check_looks_at_validation_data_as_well(run, tmp_path: Path):
+    for name in ("a", "b"):
+        write_raster(tmp_path / f"images/{name}.tif", np.ones((3, 40, 40), np.uint8))
+        write_raster(tmp_path / f"labels/{name}.tif", np.full((1, 40, 40), 2, np.uint8))
+    write_raster(tmp_path / "worldcover.tif", np.full((1, 40, 30), 80, np.uint8))
+    recipe = tmp_path / "recipe.yaml"
+    data = {
+        "layout": "folders",
+        "options": {"labels": "none"},
+        "legend": "common",
+        "sensor": "rgb",
+        "labels": {"product": "worldcover.tif", "legend": "worldcover"},
+        "val": {"options": {}, "labels": None},
+    }
+    recipe.write_text(yaml.safe_dump({"name": "x", "data": data}))
+    words = ("datasets", "check", tmp_path, "--recipe", recipe, "--json", tmp_path / "r.json")
+    shown = run(*words)
+    assert shown.code == 0, shown.err
+    assert "2 records, 2 with a label" in shown.out
+    assert "permanent water bodies → water" in shown.out
+    assert "data.val" in shown.out
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["classes"]["water"] == found["val"]["classes"]["vegetation"] * 3 / 4 == 2400
+    assert found["coarse"] == {"permanent water bodies → water": 2400}
+    write_raster(tmp_path / "labels/b.tif", np.full((1, 40, 40), 99, np.uint8))
+    shown = run(*words)
+    assert shown.code == 1
+    assert "1 problems" in shown.err
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -31,8 +31,8 @@ def number_cells(ids: npt.NDArray[Any]) -> Cells:
     length = int(ids.max()) - low + 1
     if length > max(_MAX_TABLE, ids.size):
         found = np.unique(ids)
-        number = np.searchsorted(found, ids) - np.count_nonzero(found < 0)
-        return np.asarray(np.maximum(number, -1), np.int32)
+        rank = np.searchsorted(found, ids) - np.count_nonzero(found < 0)
+        return np.asarray(np.maximum(rank, -1), np.int32)
     # A table is several times faster than sorting. Its last entry serves the pixels of no cell.
     place = ids - low
     if not whole:
@@ -42,7 +42,8 @@ def number_cells(ids: npt.NDArray[Any]) -> Cells:
     present[length] = False
     order: Cells = np.cumsum(present, dtype=np.int32) - np.int32(1)
     order[length] = -1
-    return order[place]
+    number: Cells = order[place]
+    return number
 
 
 def cells_of(ids: npt.NDArray[Any], index: Values) -> tuple[Cells, Values]:
