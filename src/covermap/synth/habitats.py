@@ -223,7 +223,7 @@ def _town(ground: _Ground, area: Bool, field: Float) -> None:
     """Streets around blocks; lots with a roof, a yard or a garden on each."""
     fine = ground.noise("town 0", 14)
     tone = np.float32(0.97) + np.float32(0.05) * fine
-    lots, lot = ground.pieces(area, "lots", 21.0)
+    _, lot = ground.pieces(area, "lots", 21.0)
     blocks, block = ground.pieces(area, "blocks", 115.0)
     look = tone.copy()
     look[area] += np.float32(0.4) * unit(lot, 1) - np.float32(0.2)

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from affine import Affine
 from rasterio.warp import transform as reproject
 
 from covermap.grid import Window
 from covermap.synth.dfc import Dfc
-from covermap.synth.noise import Byte, Double, Int, uniform
+from covermap.synth.noise import Bool, Byte, Double, Int, uniform
 
 SPHERE = 6371007.181
 """Radius of MODIS's sphere in metres."""
@@ -58,7 +57,10 @@ def _to_cells(crs: str, transform: Affine, window: Window) -> Affine:
     step = 50.0
     spots = [transform * p for p in ((col, row), (col + step, row), (col, row + step))]
     lon, lat = reproject(crs, "EPSG:4326", *zip(*spots, strict=True))[:2]
-    xs = [math.radians(a) * math.cos(math.radians(b)) * SPHERE / CELL for a, b in zip(lon, lat)]
+    xs = [
+        math.radians(a) * math.cos(math.radians(b)) * SPHERE / CELL
+        for a, b in zip(lon, lat, strict=True)
+    ]
     ys = [-math.radians(b) * SPHERE / CELL for b in lat]
     a, b = (xs[1] - xs[0]) / step, (xs[2] - xs[0]) / step
     d, e = (ys[1] - ys[0]) / step, (ys[2] - ys[0]) / step
@@ -102,12 +104,12 @@ class CoarseProduct:
     shift: tuple[int, int] = (0, 0)
     confusion: float = 1.0
 
-    def label(self, truth: Byte, conifer: Byte, cells: tuple[Int, Int]) -> Byte:
+    def label(self, truth: Byte, conifer: Bool, cells: tuple[Int, Int]) -> Byte:
         """Give each pixel its cell's class.
 
         Args:
             truth: (H, W) uint8, `Dfc`.
-            conifer: (H, W) uint8, 1 where the trees are conifers.
+            conifer: (H, W) bool, where trees are conifers.
             cells: row and column of each pixel's cell, (H, W) int64.
 
         Returns:
@@ -121,7 +123,8 @@ class CoarseProduct:
         cols = np.clip(np.arange(flat.shape[1])[None, :] - self.shift[1], 0, flat.shape[1] - 1)
         judged = own[rows, cols]
         share = _shares(truth, judged, len(names))
-        needles = _means(conifer * (truth == Dfc.FOREST), judged, len(names))
+        wooded = np.bincount(judged[(truth == Dfc.FOREST) & conifer], minlength=len(names))
+        needles = wooded / np.maximum(np.bincount(judged.ravel(), minlength=len(names)), 1)
         classes = np.array([igbp_class(*pair) for pair in zip(share, needles, strict=True)])
         classes = self._confuse(classes.astype(np.uint8), names)
         return np.asarray(classes[own])
@@ -145,9 +148,15 @@ def _shares(truth: Byte, cell: Int, count: int) -> Double:
     return np.asarray(pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1))
 
 
-def _means(values: npt.NDArray[np.integer], cell: Int, count: int) -> Double:
-    total = np.bincount(cell.ravel(), values.ravel(), minlength=count)
-    return np.asarray(total / np.maximum(np.bincount(cell.ravel(), minlength=count), 1))
+_REST = (
+    (Dfc.SHRUBLAND, 7),
+    (Dfc.GRASSLAND, 10),
+    (Dfc.WETLANDS, 11),
+    (Dfc.CROPLANDS, 12),
+    (Dfc.URBAN, 13),
+    (Dfc.BARREN, 16),
+    (Dfc.WATER, 17),
+)
 
 
 def igbp_class(share: Double, needles: float) -> int:
@@ -186,22 +195,7 @@ def igbp_class(share: Double, needles: float) -> int:
     for holds, value in rules:
         if holds:
             return value
-    return _largest(share)
-
-
-_REST = {
-    Dfc.SHRUBLAND: 7,
-    Dfc.GRASSLAND: 10,
-    Dfc.WETLANDS: 11,
-    Dfc.CROPLANDS: 12,
-    Dfc.URBAN: 13,
-    Dfc.BARREN: 16,
-    Dfc.WATER: 17,
-}
-
-
-def _largest(share: Double) -> int:
-    return _REST[max(_REST, key=lambda value: share[value])]
+    return max(_REST, key=lambda pair: share[pair[0]])[1]
 
 
 PROPERTIES: Mapping[int, tuple[int, int, int]] = {

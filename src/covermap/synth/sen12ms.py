@@ -185,7 +185,7 @@ def compose(place: Place, window: Window) -> dict[str, npt.NDArray[np.generic]]:
     kind = lay_habitats(place.landscape, window, layers, place.habitats)
     truth = dfc_truth(layers, kind, samples)
     needles = (layers.material == Material.CONIFER).astype(np.float32)
-    conifer = (block_mean(needles, samples) > 0.5).astype(np.uint8)
+    conifer = block_mean(needles, samples) > 0.5
     cells = modis_cells(place.landscape.crs, place.landscape.transform(), window)
     igbp = place.product.label(truth, conifer, cells)
     return {

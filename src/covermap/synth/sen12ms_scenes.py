@@ -144,8 +144,8 @@ class _Kind:
     scale: tuple[float, float] = (1.2, 2.0)
     forest: tuple[float, float] = (0.12, 0.28)
     meadow: tuple[float, float] = (0.25, 0.5)
-    lakes: tuple[float, float] = (0.01, 0.04)
-    barren: tuple[float, float] = (0.0, 0.02)
+    lakes: tuple[float, float] = (0.02, 0.06)
+    barren: tuple[float, float] = (0.0, 0.04)
     scrub: tuple[float, float] = (0.0, 0.06)
     marsh: tuple[float, float] = (0.1, 0.3)
     towns: tuple[float, float] = (0.02, 0.08)
@@ -154,8 +154,8 @@ class _Kind:
 KINDS = (
     _Kind(),
     _Kind(towns=(0.2, 0.4), meadow=(0.2, 0.4)),
-    _Kind(barren=(0.12, 0.25), scrub=(0.2, 0.35), forest=(0.05, 0.15), meadow=(0.3, 0.6)),
-    _Kind(lakes=(0.08, 0.16), marsh=(0.6, 0.85), meadow=(0.4, 0.7)),
+    _Kind(barren=(0.18, 0.32), scrub=(0.2, 0.35), forest=(0.05, 0.15), meadow=(0.3, 0.6)),
+    _Kind(lakes=(0.1, 0.2), marsh=(0.6, 0.85), meadow=(0.4, 0.7)),
     _Kind(forest=(0.35, 0.55), meadow=(0.5, 0.8), scrub=(0.06, 0.15)),
 )
 """Villages, towns, dry land, lakes and marshes, woods and meadows."""
