@@ -147,24 +147,33 @@ def render_sentinel2(
     """
     chosen = _choose(bands, S2_BANDS, "Sentinel-2")
     whole = _whole(window, max(_COARSE.get(band, 1) for band in chosen))
-    view = View(landscape, whole, conditions)
-    seen = view.radiance(chosen)
     rows, cols = window.relative_to(whole).slices
+    return sentinel2(View(landscape, whole, conditions), chosen, baseline_offset)[:, rows, cols]
+
+
+def sentinel2(
+    view: View, bands: Sequence[str] | None = None, baseline_offset: int = 0
+) -> npt.NDArray[np.uint16]:
+    """Like `render_sentinel2`, of a window that is composed already.
+
+    Its first pixel and size must be multiples of the coarsest band's pixels: of 6 with all bands.
+    """
+    chosen = _choose(bands, S2_BANDS, "Sentinel-2")
+    seen = view.radiance(chosen)
     for c, band in enumerate(chosen):
         size = _COARSE.get(band, 1)
         if size > 1:
             seen[c] = np.repeat(np.repeat(block_mean(seen[c], size), size, axis=0), size, axis=1)
-    seen = seen[:, rows, cols]
     gain = _per_band(view.conditions.gain, len(chosen), "gain")
     offset = _per_band(view.conditions.offset, len(chosen), "offset")
-    grid = Grid(window.row, window.col, window.height, window.width, landscape.gsd)
+    grid = _grid(view)
     out = np.empty(seen.shape, np.uint16)
     for c, band in enumerate(chosen):
-        key = stream(landscape.seed, "Sentinel-2 noise", view.conditions.acquisition, band)
+        key = stream(view.landscape.seed, "Sentinel-2 noise", view.conditions.acquisition, band)
         shift = offset[c] + np.float32(view.conditions.noise) * normal(key, grid.rows, grid.cols)
         value = seen[c] * gain[c] + shift * np.float32(_S2_FULL_SCALE)
         out[c] = np.clip(np.rint(value * np.float32(10000) + baseline_offset), 1, 65535)
-    out[:, ~valid_mask(landscape, window, view.conditions)] = 0
+    out[:, ~valid_mask(view.landscape, view.window, view.conditions)] = 0
     return out
 
 
@@ -196,8 +205,13 @@ def render_sentinel1(
         BandError: a band is unknown.
         ConfigError: gains or offsets do not fit the bands.
     """
+    return sentinel1(View(landscape, window, conditions), bands)
+
+
+def sentinel1(view: View, bands: Sequence[str] | None = None) -> Float:
+    """Like `render_sentinel1`, of a window that is composed already."""
     chosen = _choose(bands, S1_BANDS, "Sentinel-1")
-    view = View(landscape, window, conditions)
+    landscape, window = view.landscape, view.window
     layers, n = view.layers, landscape.samples
     gain = _per_band(view.conditions.gain, len(chosen), "gain")
     offset = _per_band(view.conditions.offset, len(chosen), "offset")
