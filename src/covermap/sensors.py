@@ -108,7 +108,8 @@ class Band:
         if self.decibel:
             value = 10 * np.log10(np.maximum(value, np.float32(_DECIBEL_FLOOR)))
         if self.clip is not None:
-            value = np.clip(value, *map(np.float32, self.clip))
+            low, high = self.clip
+            value = np.clip(value, np.float32(low), np.float32(high))
         return value.astype(np.float32, copy=False)
 
 
