@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,11 @@ class Parts:
 
 
 def assemble(
-    config: SupervisedConfig, data: Datasets, start: Bundle | None, prepared: Prepared
+    config: SupervisedConfig,
+    data: Datasets,
+    start: Bundle | None,
+    prepared: Prepared,
+    taught: Collection[str] = (),
 ) -> Parts:
     """Make the parts of a training.
 
@@ -64,6 +68,7 @@ def assemble(
         data: its training and validation parts must share one legend.
         start: the bundle that training starts from.
         prepared: what was measured of the training data.
+        taught: names of classes that are learned otherwise than from labels of their own.
 
     Returns:
         The parts.
@@ -74,7 +79,7 @@ def assemble(
     """
     legend = _common_legend(data)
     weights = class_weights(config.class_weights, legend, prepared.counts)
-    learned = _learned(prepared, legend, weights, start)
+    learned = _learned(prepared, legend, weights, start, taught)
     network = _make_network(config, prepared, legend, start)
     template = Bundle.create(
         network,
@@ -113,10 +118,15 @@ def _common_legend(data: Datasets) -> Legend:
 
 
 def _learned(
-    prepared: Prepared, legend: Legend, weights: tuple[float, ...], start: Bundle | None
+    prepared: Prepared,
+    legend: Legend,
+    weights: tuple[float, ...],
+    start: Bundle | None,
+    taught: Collection[str],
 ) -> tuple[bool, ...]:
-    """Classes that can be predicted: seen with a weight above 0, or known to the start."""
+    """Classes that can be predicted: seen with a weight above 0, taught, or known to the start."""
     seen = prepared.counts.present & (np.array(weights) > 0)
+    seen |= np.array([name in taught for name in legend.names])
     if start is not None:
         flags = zip(start.legend.names, start.learned, strict=True)
         known = {name.casefold() for name, learned in flags if learned}

@@ -16,7 +16,7 @@ import logging
 import math
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -83,6 +83,7 @@ def train(
     run: RunDirectory,
     progress: Progress = SILENT,
     objective: MakeObjective = pixel_objective,
+    taught: Collection[str] = (),
 ) -> Bundle:
     """Train a segmenter on labelled imagery.
 
@@ -93,6 +94,7 @@ def train(
         run: where everything is kept; a run interrupted there is continued.
         progress: shows epochs, losses and scores.
         objective: makes what a step minimises; by default the losses of `config`.
+        taught: names of classes that it teaches without labels of their own.
 
     Returns:
         The bundle, also written to `run.bundle_path`; its provenance holds the validation scores.
@@ -107,7 +109,7 @@ def train(
     require("lightning.pytorch", "train")
     progress = progress if is_main_process() else SILENT
     with torch.random.fork_rng(devices=[]):
-        return _Training(config, data, start, run, progress, objective).run()
+        return _Training(config, data, start, run, progress, objective, taught).run()
 
 
 class _Training:
@@ -121,12 +123,13 @@ class _Training:
         run: RunDirectory,
         progress: Progress,
         objective: MakeObjective,
+        taught: Collection[str],
     ) -> None:
         from covermap.learning import launching
 
         self._config, self._data, self._run, self._progress = config, data, run, progress
         prepared = prepare(config, data, start, run, progress)
-        self._parts = assemble(config, data, start, prepared)
+        self._parts = assemble(config, data, start, prepared, taught)
         self._objective = objective(config, data, self._parts)
         self._keeper = Keeper(run, self._parts.template, config)
         self._kind = launching.device_kind(config)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 
-from covermap.data.collection import Datasets
+from covermap.data.collection import Collection, Datasets
 from covermap.errors import BandError, ConfigError, nearest
 from covermap.learning import supervised
 from covermap.learning.assembling import Parts, make_loss
-from covermap.learning.coarse.composition import compose
+from covermap.learning.coarse.composition import Composition, compose
 from covermap.learning.coarse.config import CoarseConfig
 from covermap.learning.coarse.objective import CoarseObjective
 from covermap.learning.config import SupervisedConfig
@@ -56,37 +57,64 @@ def train(
             "coarse.teacher learns from the moving average of the weights: set training.ema, such "
             "as 0.99 for short trainings and 0.999 for long ones."
         )
-    make = partial(make_objective, coarse)
-    return supervised.train(config, data, start, run, progress, make)
+    composition = compose_of(coarse, data.train)
+    taught = [composition.fine[index] for index in _taught(coarse, composition)]
+    make = partial(make_objective, coarse, composition)
+    return supervised.train(config, data, start, run, progress, make, taught)
 
 
-def make_objective(
-    coarse: CoarseConfig, config: SupervisedConfig, data: Datasets, parts: Parts
-) -> CoarseObjective:
-    """Make the objective that the settings describe.
+def compose_of(coarse: CoarseConfig, collection: Collection) -> Composition:
+    """The composition of a collection's coarse classes.
 
     Args:
-        coarse: which methods are combined.
-        config: settings of the training.
-        data: its training collection says what the coarse classes are.
-        parts: of the same training.
+        coarse: what is known of it.
+        collection: with coarse labels and a legend.
 
     Raises:
-        BandError: a band of the first sensor is not among the bands learned from.
-        ConfigError, LegendError: the composition does not fit the legends.
+        ConfigError, LegendError: there are no coarse labels, or the shares do not fit the legends.
     """
-    source = data.train.coarse
-    if source is None:
-        raise ConfigError("The training data has no coarse labels; give data.labels.")
-    targets = [None if index == IGNORE else parts.legend.names[index] for index in source.fine]
-    composition = compose(
+    source, legend = collection.coarse, collection.legend
+    if source is None or legend is None:
+        raise ConfigError("The training data has no coarse labels, or no legend; give data.labels.")
+    targets = [None if index == IGNORE else legend.names[index] for index in source.fine]
+    return compose(
         source.legend,
-        parts.legend,
+        legend,
         coarse.composition,
         purity=coarse.purity,
         concentration=coarse.concentration,
         names=dict(zip(source.legend.names, targets, strict=True)),
     )
+
+
+def _taught(coarse: CoarseConfig, composition: Composition) -> list[int]:
+    """Classes that cells teach though none is labelled so."""
+    if not any((coarse.forward, coarse.statistics, coarse.proportions)):
+        return []
+    held = composition.share[composition.known] >= coarse.forbidden
+    return np.flatnonzero(held.any(0)).tolist()
+
+
+def make_objective(
+    coarse: CoarseConfig,
+    composition: Composition,
+    config: SupervisedConfig,
+    data: Datasets,
+    parts: Parts,
+) -> CoarseObjective:
+    """Make the objective that the settings describe.
+
+    Args:
+        coarse: which methods are combined.
+        composition: what cells of each coarse class hold.
+        config: settings of the training.
+        data: not used.
+        parts: of the same training.
+
+    Raises:
+        BandError: a band of the first sensor is not among the bands learned from, or one of the
+            sensors would see none.
+    """
     names = [band.name for band in parts.prepared.bands]
     first = torch.zeros(len(names), dtype=torch.bool)
     if coarse.views and coarse.view_kind == "sensors":
