@@ -161,7 +161,7 @@ def test_cells_are_needed(world: Path) -> None:
     made["data"]["labels"] = None
     made["data"]["legend"] = COARSE
     with pytest.raises(ConfigError, match=r"data\.labels"):
-        api.train(made, world / "run")
+        api.train(made, world / "other")
 
 
 def test_a_teacher_needs_an_average(world: Path) -> None:
