@@ -125,10 +125,18 @@ class RecordReader:
         """
         scene = self._scenes.get(record.images)
         if scene is None:
-            scene = self.collection.open(record).select(self.bands)
+            # What is opened is mostly read next: the reader takes the open files over.
+            opened: dict[str, Any] = {}
+            try:
+                scene = self.collection.open(record, opened).select(self.bands)
+            except BaseException:
+                for dataset in opened.values():
+                    dataset.close()
+                raise
             self._scenes[record.images] = scene
             while len(self._scenes) > 4096:
                 self._scenes.popitem(last=False)
+            self._keep(record, SceneReader(scene, opened))
         return scene
 
     def window(self, record: PatchRecord) -> Window:
@@ -317,17 +325,28 @@ class RecordReader:
         )
 
     def _reader(self, record: PatchRecord) -> SceneReader:
+        scene = self.scene(record)
+        if record.images not in self._readers():
+            self._keep(record, SceneReader(scene))
+        self._readers().move_to_end(record.images)
+        return self._readers()[record.images]
+
+    def _readers(self) -> OrderedDict[tuple[str, ...], SceneReader]:
         # File handles belong to one thread, and after a fork share their position with the parent.
         if getattr(self._local, "process", None) != os.getpid():
             self._local.process = os.getpid()
             self._local.open = OrderedDict()
         readers: OrderedDict[tuple[str, ...], SceneReader] = self._local.open
-        if record.images not in readers:
-            readers[record.images] = SceneReader(self.scene(record))
-            while len(readers) > _OPEN_FILES:
-                readers.popitem(last=False)[1].close()
-        readers.move_to_end(record.images)
-        return readers[record.images]
+        return readers
+
+    def _keep(self, record: PatchRecord, reader: SceneReader) -> None:
+        readers = self._readers()
+        old = readers.pop(record.images, None)
+        if old is not None:
+            old.close()
+        readers[record.images] = reader
+        while len(readers) > _OPEN_FILES:
+            readers.popitem(last=False)[1].close()
 
     def _read_label(self, record: PatchRecord, window: Window) -> NDArray[np.uint8]:
         """Read a part of a label from disk."""
