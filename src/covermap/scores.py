@@ -164,30 +164,51 @@ class ConfusionMatrix:
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ")
-        flat_truth, flat_prediction = truth.reshape(-1), prediction.reshape(-1)
-        counts = np.zeros(256 * 256, np.int64)
+        flat_truth = _as_bytes(truth.reshape(-1), "truth")
+        flat_prediction = _as_bytes(prediction.reshape(-1), "prediction")
+        counts = np.zeros((self.classes + 1, self.classes + 1), np.int64)
         for start in range(0, flat_truth.size, _CHUNK):
             part = slice(start, start + _CHUNK)
-            high = _as_bytes(flat_truth[part], "truth").astype(np.uint16) << 8
-            counts += np.bincount(
-                high | _as_bytes(flat_prediction[part], "prediction"), minlength=256 * 256
-            )
-        self._add(counts.reshape(256, 256))
+            counts += self._count(flat_truth[part], flat_prediction[part])
+        self.matrix += counts[1:, 1:]
+        self.unmapped += counts[1:, 0]
 
-    def _add(self, counts: IntArray) -> None:
-        counts[_NONE] = 0
+    def _count(self, truth: npt.NDArray[np.uint8], prediction: npt.NDArray[np.uint8]) -> IntArray:
+        """Counts of pairs, (K + 1, K + 1): the first row and column are those of 255."""
+        side = self.classes + 1
+        rows, cols = truth + np.uint8(1), prediction + np.uint8(1)  # 255 becomes 0
+        if rows.size and max(rows.max(), cols.max()) >= side:
+            self._refuse_unknown(truth, prediction)
+            cols[truth == _NONE] = 0
+        if side * side > 256:
+            wide = rows.astype(np.uint16)
+            wide *= np.uint16(side)
+            wide += cols
+            return np.bincount(wide, minlength=side * side).reshape(side, side)
+        # A pair fits a byte, and two bytes at a time are counted in little more than half the time.
+        rows *= np.uint8(side)
+        rows += cols
+        if rows.size % 2:
+            rows = np.append(rows, np.uint8(0))  # neither truth nor prediction: not counted
+        twos = np.bincount(rows.view(np.uint16), minlength=side * side * 256)
+        table = twos.reshape(side * side, 256)[:, : side * side]
+        counts: IntArray = (table.sum(axis=0) + table.sum(axis=1)).reshape(side, side)
+        return counts
+
+    def _refuse_unknown(
+        self, truth: npt.NDArray[np.uint8], prediction: npt.NDArray[np.uint8]
+    ) -> None:
+        """Raise LegendError where an index that counts is no class."""
         k = self.classes
-        wrong_truth = np.flatnonzero(counts[k:_NONE].any(axis=1)) + k
-        wrong_prediction = np.flatnonzero(counts[:, k:_NONE].any(axis=0)) + k
-        for wrong, what in ((wrong_truth, "truth"), (wrong_prediction, "prediction")):
+        for values, what in ((truth, "truth"), (prediction, "prediction")):
+            found = np.unique(values[truth != _NONE])
+            wrong = found[(found >= k) & (found != _NONE)]
             if wrong.size:
                 raise LegendError(
                     f"The {what} holds the class indices {', '.join(map(str, wrong))}, but there "
                     f"are only {k} classes (0 to {k - 1}, and 255 for none). Is it encoded with "
                     "the same legend?"
                 )
-        self.matrix += counts[:k, :k]
-        self.unmapped += counts[:k, _NONE]
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         if self.classes != other.classes:

@@ -19,7 +19,7 @@ from covermap.learning.optimisers import build_optimiser
 from covermap.learning.run import RunDirectory
 from covermap.models.registry import ModelSpec, build
 from covermap.recipes import load_recipe, recipe_text
-from covermap.recipes.schema import values
+from covermap.recipes.sections import values
 
 BASELINES = ("dfc2020-deeplabv3plus", "dfc2020-unet")
 OURS = ("dfc2020-modern", "dfc2020-light")

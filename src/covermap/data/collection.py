@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from covermap.data.coarse import CoarseSource
 from covermap.data.index import PatchIndex, PatchRecord
@@ -101,11 +101,12 @@ class Collection:
         records = (record for record in self.index.records if record.split.lower() in wanted)
         return self.with_index(self.index.with_records(records))
 
-    def open(self, record: PatchRecord) -> Scene:
+    def open(self, record: PatchRecord, keep: dict[str, Any] | None = None) -> Scene:
         """Open the images of a record as one scene.
 
         Args:
             record: a record of the index.
+            keep: takes the open files; see `open_scene`.
 
         Returns:
             The whole scene, whatever the record's window; `Scene.raw` gives it without the
@@ -122,6 +123,7 @@ class Collection:
             sensor=self.sensor,
             nodata=self.nodata,
             gsd=self.gsd,
+            keep=keep,
         )
 
     def band_names(self) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from covermap.data.arrays import crop, inside
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
 from covermap.data.labelling import LabelFiles
+from covermap.data.open_readers import OpenReaders
 from covermap.data.sample import CoarseLabel, Georeference, Piece, Sample
 from covermap.errors import InputError
 from covermap.grid import Window
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_CACHE = 2 << 30
 """Bytes of decoded imagery that a reader keeps in memory unless told otherwise."""
-
-_OPEN_FILES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,17 +86,12 @@ class RecordReader:
         self._cells = cells and collection.has_cells
         self._labels: dict[str, NDArray[np.uint8] | CoarseLabel] = {}
         self._files = LabelFiles(collection)
-        self._local = threading.local()
+        self._readers = OpenReaders()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.update(_images={}, _labels={})
-        del state["_local"]
         return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._local = threading.local()
 
     # -- what a record is ----------------------------------------------------------------------
 
@@ -111,10 +104,18 @@ class RecordReader:
         """
         scene = self._scenes.get(record.images)
         if scene is None:
-            scene = self.collection.open(record).select(self.bands)
+            # What is opened is mostly read next: the reader takes the open files over.
+            opened: dict[str, Any] = {}
+            try:
+                scene = self.collection.open(record, opened).select(self.bands)
+            except BaseException:
+                for dataset in opened.values():
+                    dataset.close()
+                raise
             self._scenes[record.images] = scene
             while len(self._scenes) > 4096:
                 self._scenes.popitem(last=False)
+            self._readers.keep(record.images, SceneReader(scene, opened))
         return scene
 
     def window(self, record: PatchRecord) -> Window:
@@ -251,8 +252,8 @@ class RecordReader:
         """
         held = self._images.get(record.images)
         if held is None:
-            pixels, valid = self._reader(record).read(window, self.bands)
-            return pixels, valid
+            reader = self._readers.get(record.images, self.scene(record))
+            return reader.read(window, self.bands)
         height, width = held.pixels.shape[1:]
         if held.valid is None:
             valid = inside(window, Window(0, 0, height, width))
@@ -375,16 +376,3 @@ class RecordReader:
             id=record.id,
             georeference=place,
         )
-
-    def _reader(self, record: PatchRecord) -> SceneReader:
-        # File handles belong to one thread, and after a fork share their position with the parent.
-        if getattr(self._local, "process", None) != os.getpid():
-            self._local.process = os.getpid()
-            self._local.open = OrderedDict()
-        readers: OrderedDict[tuple[str, ...], SceneReader] = self._local.open
-        if record.images not in readers:
-            readers[record.images] = SceneReader(self.scene(record))
-            while len(readers) > _OPEN_FILES:
-                readers.popitem(last=False)[1].close()
-        readers.move_to_end(record.images)
-        return readers[record.images]

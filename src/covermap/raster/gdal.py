@@ -11,7 +11,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import getenv, hasenv
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from covermap.errors import InputError
@@ -60,6 +61,9 @@ def gdal_env(cache_bytes: int = CACHE_BYTES) -> Iterator[None]:
 @contextmanager
 def gdal_settings() -> Iterator[None]:
     """Settle GDAL's behaviour for the time of the context, but leave its cache as it is."""
+    if hasenv() and _SETTINGS.items() <= getenv().items():
+        yield  # settled already, and entering anew costs as much as a small read
+        return
     with rasterio.Env(**_SETTINGS):
         yield
 
@@ -142,7 +146,8 @@ def open_dataset(path: str) -> Any:
     with warning_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.Env(**_remote_settings(path)):
+            remote = _remote_settings(path)
+            with rasterio.Env(**remote) if remote else nullcontext():
                 return rasterio.open(path)
         except RasterioError as error:
             raise InputError(
@@ -152,34 +157,50 @@ def open_dataset(path: str) -> Any:
             ) from error
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path, keep: dict[str, Any] | None = None) -> Header:
     """Read and check what a file says about itself, without reading pixels.
 
     Args:
         path: local path, URL, `/vsi…` name or VRT text.
+        keep: takes the open dataset under the header's path, for pixels that are read next; the
+            file is closed when not given.
 
     Raises:
         InputError: the file is missing, not a raster, or promises what cannot be read.
     """
     name = resolve_path(path)
-    with gdal_settings(), open_dataset(name) as dataset:
-        _refuse_unreadable(name, dataset)
-        flags = dataset.mask_flag_enums
-        crs = dataset.crs
-        return Header(
-            path=name,
-            height=dataset.height,
-            width=dataset.width,
-            crs=crs.to_wkt() if crs else None,
-            transform=dataset.transform,
-            dtypes=tuple(dataset.dtypes),
-            nodata=tuple(dataset.nodatavals),
-            descriptions=tuple((text or "").strip() for text in dataset.descriptions),
-            colors=tuple(_color(color) for color in dataset.colorinterp),
-            has_mask=any(
-                MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags
-            ),
-        )
+    with gdal_settings():
+        dataset = open_dataset(name)
+        try:
+            header = _header_of(name, dataset)
+        except BaseException:
+            dataset.close()
+            raise
+        if keep is None or name in keep:
+            dataset.close()
+        else:
+            keep[name] = dataset
+        return header
+
+
+def _header_of(name: str, dataset: Any) -> Header:
+    _refuse_unreadable(name, dataset)
+    flags = dataset.mask_flag_enums
+    crs = dataset.crs
+    return Header(
+        path=name,
+        height=dataset.height,
+        width=dataset.width,
+        crs=crs.to_wkt() if crs else None,
+        transform=dataset.transform,
+        dtypes=tuple(dataset.dtypes),
+        nodata=tuple(dataset.nodatavals),
+        descriptions=tuple((text or "").strip() for text in dataset.descriptions),
+        colors=tuple(_color(color) for color in dataset.colorinterp),
+        has_mask=any(
+            MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags
+        ),
+    )
 
 
 def read_tags(path: str | Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from rasterio.windows import Window as GdalWindow
 from covermap.errors import InputError, nearest
 from covermap.grid import Window
 from covermap.legend import IGNORE, Legend
-from covermap.raster.gdal import Header, gdal_settings, open_dataset, read_header
+from covermap.raster.gdal import Header, gdal_settings, read_header
 from covermap.raster.geo import Grid, describe_difference, offset_on
 from covermap.raster.reading import damaged, holds
 from covermap.raster.scene import Scene
@@ -86,10 +86,15 @@ def open_label(
             )
         yield _VectorLabel(FeatureBurner(read_features(path, field), legend, like.grid, unknown))
         return
-    header = read_header(path)
-    scaled = _check_fit(header, like)
-    with gdal_settings(), open_dataset(header.path) as dataset:
-        yield RasterLabel(header, dataset, legend, field, unknown, scaled)
+    opened: dict[str, Any] = {}
+    try:
+        header = read_header(path, opened)
+        scaled = _check_fit(header, like)
+        with gdal_settings():
+            yield RasterLabel(header, opened[header.path], legend, field, unknown, scaled)
+    finally:
+        for dataset in opened.values():
+            dataset.close()
 
 
 def read_label(

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import PurePath
 
@@ -100,6 +101,7 @@ def find_band(name: str, names: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+@lru_cache(maxsize=4096)  # many files call few bands
 def _fold(name: str) -> str:
     plain = re.sub(r"[\s_\-.]+", "", name.casefold())
     return re.sub(r"(?<!\d)0+(?=\d)", "", plain)
@@ -107,7 +109,11 @@ def _fold(name: str) -> str:
 
 def find_sensor_band(name: str, sensor: Sensor | None) -> Band | None:
     """Return the sensor's band of that name or alias, None where it has none."""
-    for band in sensor.bands if sensor is not None else ():
+    bands = () if sensor is None else sensor.bands
+    for band in bands:
+        if name == band.name or name in band.aliases:
+            return band
+    for band in bands:
         if find_band(name, (band.name, *band.aliases)) is not None:
             return band
     return None
@@ -144,8 +150,11 @@ def _alpha_described_as_data(header: Header) -> bool:
 def _described(header: Header, sensor: Sensor | None) -> NamedBands | None:
     """Names from the band descriptions, None where a data band has none or two share one."""
     indexes, alpha = _data_bands(header, _alpha_described_as_data(header))
-    names = tuple(_canonical(header.descriptions[i - 1], sensor) for i in indexes)
-    if not names or not all(names) or len(set(names)) < len(names):
+    texts = [header.descriptions[i - 1] for i in indexes]
+    if not texts or not all(texts):
+        return None
+    names = tuple(_canonical(text, sensor) for text in texts)
+    if len(set(names)) < len(names):
         return None
     return NamedBands(names, indexes, alpha)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,15 +38,17 @@ Mask = npt.NDArray[np.bool_]
 class SceneReader:
     """Reads windows of a scene and keeps its files open meanwhile. Belongs to one thread."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, opened: Mapping[str, Any] | None = None) -> None:
         """Prepare to read; files are opened when first needed.
 
         Args:
             scene: what to read from.
+            opened: files that are open already, as `open_scene` keeps them; now the reader's own.
         """
         self.scene = scene
-        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._open: OrderedDict[str, Any] = OrderedDict(opened or {})
         self._owner = _here()
+        self._sources = {source.name: source for source in scene.sources}
         self._nan = {s.name: s.nan for s in scene.sources if s.nan is not None}
 
     def close(self) -> None:
@@ -117,9 +119,9 @@ class SceneReader:
         )
 
     def _source(self, name: str) -> BandSource:
-        if name not in self.scene.bands:
+        if name not in self._sources:
             raise missing_band(self.scene.label, name, self.scene.bands)
-        return self.scene.sources[self.scene.bands.index(name)]
+        return self._sources[name]
 
     def _refuse_huge(self, window: Window, count: int) -> None:
         size = window.height * window.width * count * np.dtype(self.scene.dtype).itemsize
@@ -185,7 +187,8 @@ class SceneReader:
         self, piece: Piece, window: Window, names: Sequence[str]
     ) -> tuple[Pixels, Mask]:
         """Read a window of the piece's own grid that lies wholly inside it."""
-        bands, valid = self._read_files(piece, window, names)
+        pixels = np.empty((len(names), *window.shape), self._native_dtype())
+        bands, valid = self._read_files(piece, window, names, pixels)
         for value in self.scene.nodata:
             empty = np.logical_and.reduce([holds(band, value) for band in bands.values()])
             others = [name for name in piece.names if name not in bands]
@@ -195,38 +198,53 @@ class SceneReader:
                     empty &= holds(band, value)
             valid &= ~empty
         with np.errstate(over="ignore"):  # a float64 nodata value may not fit float32
-            pixels = np.stack(
-                [bands[name] for name in names], dtype=self._native_dtype(), casting="unsafe"
-            )
+            for target, name in zip(pixels, names, strict=True):
+                if bands[name].base is not pixels:
+                    np.copyto(target, bands[name], casting="unsafe")
         if not valid.all():
             np.copyto(pixels, 0, where=~valid)
         return pixels, valid
 
     def _read_files(
-        self, piece: Piece, window: Window, names: Sequence[str]
+        self, piece: Piece, window: Window, names: Sequence[str], pixels: Pixels | None = None
     ) -> tuple[dict[str, Pixels], Mask]:
-        """Read the bands as the files hold them, and where all of them are valid."""
+        """Read bands as the files hold them, and where all of them are valid.
+
+        A file's bands are read into their places in `pixels`, (C, h, w) in the order of `names`,
+        where these follow each other and hold every number of the file; else into new arrays.
+        """
         valid = np.ones(window.shape, bool)
         bands: dict[str, Pixels] = {}
         for file in piece.files:
             wanted = [i for i, name in enumerate(file.names) if name in names]
             if not wanted:
                 continue
-            for position, band in zip(wanted, self._read_bands(file, wanted, window), strict=True):
-                name = file.names[position]
+            rows = [names.index(file.names[i]) for i in wanted]
+            together = rows == list(range(rows[0], rows[0] + len(rows)))
+            out = pixels[rows[0] : rows[-1] + 1] if pixels is not None and together else None
+            found = self._read_bands(file, wanted, window, out)
+            for number, position in enumerate(wanted):
+                name, band = file.names[position], found[number]
                 bands[name] = _finite(band, self._nan[name]) if name in self._nan else band
-                _mark_invalid(valid, bands[name], file.nodata[position])
+                floats = np.dtype(file.dtypes[position]).kind == "f"
+                _mark_invalid(valid, bands[name], file.nodata[position], floats=floats)
             if file.mask != "none":
                 valid &= self._read_mask(file, window)
         return bands, valid
 
-    def _read_bands(self, file: PieceFile, positions: list[int], window: Window) -> Pixels:
-        dataset = self._dataset(file.path)
+    def _read_bands(
+        self, file: PieceFile, positions: list[int], window: Window, out: Pixels | None
+    ) -> Pixels:
+        dataset, place = self._dataset(file.path), _gdal_window(window)
         indexes = [file.indexes[i] for i in positions]
+        dtypes = {file.dtypes[i] for i in positions}
         try:
-            if len({file.dtypes[i] for i in positions}) == 1:
-                return dataset.read(indexes, window=_gdal_window(window))  # type: ignore[no-any-return]
-            return [dataset.read(i, window=_gdal_window(window)) for i in indexes]  # type: ignore[return-value]
+            if len(dtypes) > 1:
+                return [dataset.read(i, window=place) for i in indexes]  # type: ignore[return-value]
+            if out is not None and np.can_cast(min(dtypes), out.dtype, "safe"):
+                dataset.read(indexes, window=place, out=out)
+                return out
+            return dataset.read(indexes, window=place)  # type: ignore[no-any-return]
         except (RasterioError, OSError) as error:
             raise damaged(file.path, window, error) from error
 
@@ -294,8 +312,8 @@ def _finite(band: Pixels, nan: float) -> Pixels:
         return np.nan_to_num(band.astype(np.float32, copy=False), copy=False, nan=nan)
 
 
-def _mark_invalid(valid: Mask, band: Pixels, nodata: float | None) -> None:
-    if band.dtype.kind == "f":
+def _mark_invalid(valid: Mask, band: Pixels, nodata: float | None, *, floats: bool) -> None:
+    if floats:
         with np.errstate(over="ignore"):  # what float32 cannot hold is no number in a scene
             valid &= np.isfinite(band.astype(np.float32, copy=False))
     if nodata is not None:

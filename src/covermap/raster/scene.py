@@ -19,7 +19,7 @@ from affine import Affine
 
 from covermap.errors import InputError
 from covermap.grid import Window
-from covermap.raster.gdal import read_header
+from covermap.raster.gdal import gdal_settings, read_header
 from covermap.raster.geo import Grid
 from covermap.raster.mosaic import Piece, arrange_files
 from covermap.raster.naming import find_band, find_sensor_band, missing_band, name_bands
@@ -144,6 +144,8 @@ class Scene:
         Raises:
             BandError: a band is missing.
         """
+        if tuple(bands) == self.bands:
+            return self
         found = [self._source(name) for name in bands]
         pieces = tuple(
             piece.with_names({source.name: name for source, name in zip(found, bands, strict=True)})
@@ -208,6 +210,7 @@ def open_scene(
     sensor: Sensor | None = None,
     nodata: float | Sequence[float] | None = None,
     gsd: float | None = None,
+    keep: dict[str, Any] | None = None,
 ) -> Scene:
     """Open one raster, or several as one scene.
 
@@ -225,6 +228,8 @@ def open_scene(
         nodata: value, or values, that mean "no imagery" where all bands hold it, beside what the
             files themselves declare.
         gsd: ground sampling distance in metres to resample to, averaging where pixels grow.
+        keep: takes the open files by path, for a `SceneReader` of this thread; they are closed
+            when not given.
 
     Returns:
         The scene. No pixel has been read.
@@ -236,7 +241,8 @@ def open_scene(
     names = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not names:
         raise InputError("No image was given. Give at least one file.")
-    headers = [read_header(name) for name in names]
+    with gdal_settings():
+        headers = [read_header(name, keep) for name in names]
     named = name_bands(headers, bands, sensor)
     pieces, grid, native = arrange_files(headers, named, gsd)
     sources = tuple(_sources(pieces, sensor))
