@@ -77,7 +77,8 @@ def test_sensor_is_complete(name):
     np.dtype(sensor.dtype)
     assert Sensor.from_dict(sensor.to_dict()) == sensor
     for band in sensor.bands:
-        assert band.low < band.mean < band.high
+        if band.clip is None:  # else mean and std are what a published model scales by
+            assert band.low < band.mean < band.high
 
 
 def test_flair_variants_read_the_same_files():

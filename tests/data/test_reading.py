@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covermap.data.arrays import crop, inside, to_physical
+from covermap.data.arrays import crop, inside
 from covermap.data.collection import Collection
 from covermap.data.index import PatchIndex, PatchRecord
 from covermap.data.reading import RecordReader
 from covermap.errors import BandError, ConfigError, InputError, LegendError
 from covermap.grid import Window
+from covermap.raster.reading import to_physical
 from covermap.raster.scene import BandSource
 from covermap.sensors import Band, Sensor
 

@@ -152,7 +152,7 @@ def evaluate_predictions(
         recipe: its `data` section says what to score on.
         data: where the data lies; replaces the recipe's `data.root`.
         split: `train`, `val`, `test` or `all`.
-        form: how the predictions are written, `covermap` or `flair`.
+        form: how the predictions are written, `covermap`, `flair` or `dfc2020`.
         overrides: assignments such as `data.split.test=[north]`.
         report: HTML report to write.
         progress: shows what is under way.

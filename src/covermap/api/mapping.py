@@ -78,6 +78,7 @@ def predict(
     split: str = "test",
     overrides: Sequence[str] = (),
     settings: PatchSettings | None = None,
+    previews: str | Path | None = None,
     progress: Progress = SILENT,
 ) -> list[Path]:
     """Predict the patches of a data set, each into a small raster of its own.
@@ -92,6 +93,7 @@ def predict(
         split: `train`, `val`, `test` or `all`.
         overrides: assignments such as `data.split.test=[north]`.
         settings: form, batch and the like.
+        previews: folder for pictures of image, prediction and label; none are made without.
         progress: shows what is under way.
 
     Returns:
@@ -102,11 +104,18 @@ def predict(
         InputError: the data cannot be read, or the split is empty.
         OutputError: a file cannot be written, or predictions of another model are there.
     """
-    from covermap.mapping.patches import predict_patches
+    from covermap.assessment.patch_previews import write_patch_previews
+    from covermap.mapping.patches import PatchSettings, predict_patches
 
     loaded = load_bundle(bundle)
     collection = records_of(load_recipe(recipe, [*overrides, *with_root(data)]), split, progress)
-    return predict_patches(loaded, collection, out, settings, progress)
+    settings = settings or PatchSettings()
+    paths = predict_patches(loaded, collection, out, settings, progress)
+    if previews is not None:
+        write_patch_previews(
+            out, collection, loaded.legend, previews, form=settings.form, progress=progress
+        )
+    return paths
 
 
 def records_of(recipe: Recipe, split: str, progress: Progress = SILENT) -> Collection:
@@ -127,8 +136,8 @@ def records_of(recipe: Recipe, split: str, progress: Progress = SILENT) -> Colle
         return open_collection(recipe.data)
     if split not in ("train", "val", "test"):
         raise ConfigError(f"split is {split!r}; expected train, val, test or all.")
-    datasets = build_datasets(recipe.data, recipe.seed, progress=progress)
+    datasets = build_datasets(recipe.data, recipe.seed, progress=progress, training=False)
     chosen: Collection | None = getattr(datasets, split)
-    if chosen is None:
+    if not chosen:
         raise InputError(f"{recipe.name}: the {split} split holds no records.")
     return chosen

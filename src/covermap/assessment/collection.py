@@ -25,6 +25,7 @@ from covermap.errors import InputError
 from covermap.grid import Window
 from covermap.learning.contexts import record_context
 from covermap.legend import IGNORE, Legend
+from covermap.mapping.patches import as_seen_by
 from covermap.models.bundle import Bundle
 from covermap.models.runtime import Runtime
 from covermap.models.tiled import predict_image
@@ -70,7 +71,8 @@ def score_collection(
     records = [record for record in collection.index.records if collection.labelled(record)]
     if not records or collection.legend is None:
         raise InputError(f"{collection.index.root}: no labelled records; nothing can be scored.")
-    reader = RecordReader(collection, bundle.band_names, cache=0, cells=False)
+    seen = as_seen_by(bundle, collection)
+    reader = RecordReader(seen, bundle.band_names, cache=0, cells=False)
     runtime = Runtime(bundle, precision=bundle.card.precision, device=device, tta=tta)
     remap = _to_bundle(collection.legend, bundle.legend)
     tally = Tally(len(bundle.legend))

@@ -13,10 +13,10 @@ from covermap.assessment.result import Assessment, Tally
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
 from covermap.data.reading import RecordReader
-from covermap.errors import ConfigError, InputError
+from covermap.errors import InputError
 from covermap.grid import Window
 from covermap.legend import IGNORE, Legend
-from covermap.mapping.patches import Form, prediction_path
+from covermap.mapping.patches import Form, check_form, prediction_path
 from covermap.progress import SILENT, Progress
 from covermap.raster.gdal import open_dataset
 
@@ -44,13 +44,12 @@ def score_predictions(
         The scores, by area too.
 
     Raises:
-        ConfigError: the form is neither.
+        ConfigError: there is no such form.
         InputError: nothing is labelled, a prediction is missing or unreadable, or does not have
             the size of its label.
         LegendError: a prediction holds values outside the legend.
     """
-    if form not in ("covermap", "flair"):
-        raise ConfigError(f"form is {form!r}; expected covermap or flair.")
+    check_form(form)
     legend, root = collection.legend, collection.index.root
     records = [record for record in collection.index.records if collection.labelled(record)]
     if not records or legend is None:
@@ -115,7 +114,7 @@ def read_prediction(
                 f"label has one of {window.height} × {window.width}. Predict this patch again."
             )
         values: npt.NDArray[Any] = dataset.read(1)
-    if form == "covermap":
+    if form != "flair":
         return legend.encode(values, where=str(path))
     wrong = np.unique(values[(values >= len(legend)) & (values != IGNORE)])
     if wrong.size:

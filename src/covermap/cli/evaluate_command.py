@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -11,6 +11,9 @@ import yaml
 from covermap.cli import common
 from covermap.errors import ConfigError
 from covermap.raster.writing import write_text_atomic
+
+if TYPE_CHECKING:
+    from covermap.assessment.result import Assessment
 
 app = typer.Typer(
     cls=common.GroupWithDefault,
@@ -28,6 +31,9 @@ EXAMPLES = """**Examples**
 `covermap evaluate runs/a/bundle.safetensors --recipe dubai --data path/to/dubai --split test`
 
 `covermap evaluate preds/ --recipe mine.yaml --flair metrics/` predictions of `covermap predict`
+
+`covermap evaluate preds/ --recipe mine.yaml --form dfc2020 --dfc2020 scores.json` AA and mIoU as
+the DFC2020 baseline counts them
 
 `covermap evaluate few-shot oem base.safetensors --root data/oem` a few-shot method on a benchmark;
 see `covermap evaluate few-shot --help`
@@ -75,7 +81,8 @@ def command(
     split: Annotated[str, typer.Option(help="With --recipe: train, val or test.")] = "test",
     tta: Annotated[str, typer.Option(help="For a bundle: none or d4.")] = "none",
     form: Annotated[
-        str, typer.Option(help="For predictions: covermap, or flair (PRED_ID.tif, from 0).")
+        str,
+        typer.Option(help="For predictions: covermap, flair (PRED_ID.tif, from 0) or dfc2020."),
     ] = "covermap",
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="With --recipe: section.key=value.")
@@ -83,6 +90,10 @@ def command(
     flair: Annotated[
         Path | None,
         typer.Option(help="Folder for metrics.json and confmat.npy by FLAIR-1's conventions."),
+    ] = None,
+    dfc2020: Annotated[
+        Path | None,
+        typer.Option(help="JSON file for AA and mIoU by the DFC2020 baseline's conventions."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a self-contained HTML report.")
@@ -99,7 +110,6 @@ def command(
     """Score a map or a bundle: IoU, F1, precision, recall, mIoU, OA, AA, kappa."""
     progress = common.start(quiet, verbose)
     from covermap import api
-    from covermap.assessment.flair_scores import by_flair
 
     common.existing(subject, "map, bundle or folder of predictions")
     if reference is not None:
@@ -144,14 +154,30 @@ def command(
     if out is not None:
         write_text_atomic(out, result.json())
     written = [path for path in (report, out) if path is not None]
-    if flair is not None:
-        scores = by_flair(result)
-        common.say(f"\n{scores.text()}")
-        written += scores.save(flair)
+    written += _by_other_conventions(result, flair, dfc2020, show=form == "dfc2020")
     if written:
         common.wrote(*written)
     else:
         common.say("wrote nothing (give --report or --out to keep the scores)")
+
+
+def _by_other_conventions(
+    result: Assessment, flair: Path | None, dfc2020: Path | None, *, show: bool
+) -> list[Path]:
+    """Print and write scores as other programs count them; returns the files."""
+    from covermap.assessment.dfc2020_scores import by_dfc2020
+    from covermap.assessment.flair_scores import by_flair
+
+    written: list[Path] = []
+    if flair is not None:
+        scores = by_flair(result)
+        common.say(f"\n{scores.text()}")
+        written += scores.save(flair)
+    if dfc2020 is not None or show:
+        by_baseline = by_dfc2020(result)
+        common.say(f"\n{by_baseline.text()}")
+        written += [] if dfc2020 is None else [by_baseline.save(dfc2020)]
+    return written
 
 
 @app.command("few-shot", epilog=FEW_SHOT_EXAMPLES)

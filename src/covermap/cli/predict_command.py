@@ -15,6 +15,8 @@ EXAMPLES = """**Examples**
 
 `covermap predict -b model.safetensors --recipe mine.yaml --split test --form flair --out preds/`
 
+`covermap predict -b model.safetensors --recipe mine.yaml --form dfc2020 --previews look/ -o preds/`
+
 `covermap evaluate preds/ --recipe mine.yaml --split test` scores them
 """
 
@@ -29,9 +31,14 @@ def command(
         str,
         typer.Option(
             help="covermap: ID.tif with the legend's values and colours; flair: PRED_ID.tif with "
-            "class indices from 0, as FLAIR-1 writes them."
+            "class indices from 0, as FLAIR-1 writes them; dfc2020: DFC2020's ids and names "
+            "(_s2_ becomes _lc_, _dfc_ or _pred_)."
         ),
     ] = "covermap",
+    previews: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures: image, prediction, label and legend."),
+    ] = None,
     georeferenced: Annotated[
         bool, typer.Option(help="Say in the files where they lie, where the images do.")
     ] = True,
@@ -74,6 +81,8 @@ def command(
         split=split,
         overrides=tuple(assignments or ()),
         settings=settings,
+        previews=previews,
         progress=progress,
     )
-    common.wrote(f"{len(paths)} predictions in {out}")
+    pictures = [] if previews is None else [f"{len(paths)} pictures in {previews}"]
+    common.wrote(f"{len(paths)} predictions in {out}", *pictures)

@@ -157,6 +157,8 @@ def from_splits(
     train: Sequence[str] = SPLITS["train"],
     val: Sequence[str] = SPLITS["val"],
     test: Sequence[str] = SPLITS["test"],
+    *,
+    training: bool = True,
 ) -> Datasets:
     """Sort the records of a collection by their `split`.
 
@@ -165,19 +167,20 @@ def from_splits(
         train: split names that mean training.
         val: split names that mean validation.
         test: split names that mean test.
+        training: whether there must be records for training.
 
     Returns:
         The collections; val and test are None where no record is in them.
 
     Raises:
-        InputError: no record is for training.
+        InputError: no record is for training, and there must be some.
     """
     if set(collection.index.splits) == {""}:
         return Datasets(collection)
 
     names = {"train": train, "val": val, "test": test}
     parts = {use: collection.in_splits(wanted) for use, wanted in names.items()}
-    if not len(parts["train"]):
+    if training and not len(parts["train"]):
         raise InputError(
             f"{collection.index.root}: no record is for training; the splits found are "
             f"{', '.join(map(repr, collection.index.splits))}, expected one of {', '.join(train)}. "

@@ -60,11 +60,15 @@ class PatchIndex:
         records: the records; their ids are unique.
         root: folder that relative paths start from.
         legend: what the labels mean, where the layout knows it; None elsewhere.
+        bands: names of the files' bands in their order, where the layout knows them.
+        label_field: band of label files that holds the classes, where the layout knows it.
     """
 
     records: tuple[PatchRecord, ...]
     root: Path
     legend: Legend | None = None
+    bands: tuple[str, ...] = ()
+    label_field: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse records that share an id.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covermap.data.arrays import crop, inside, to_physical
+from covermap.data.arrays import crop, inside
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
 from covermap.data.labelling import LabelFiles
@@ -22,7 +22,7 @@ from covermap.errors import InputError
 from covermap.grid import Window
 from covermap.legend import IGNORE
 from covermap.progress import SILENT, Progress
-from covermap.raster.reading import SceneReader
+from covermap.raster.reading import SceneReader, to_physical
 from covermap.raster.scene import Scene
 
 logger = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ METHODS = ("auto", "column", "area", "block", "random", "none")
 _WHOLE = 1 << 27
 _SPARSE = 0.5
 _FEW_BLOCKS = 16
+_MOST_PLACED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +73,29 @@ class SplitConfig:
 
 
 def split_collection(
-    collection: Collection, config: SplitConfig | None = None, progress: Progress = SILENT
+    collection: Collection,
+    config: SplitConfig | None = None,
+    progress: Progress = SILENT,
+    *,
+    training: bool = True,
 ) -> Datasets:
     """Split a collection for training, validation and test.
 
-    Records of different splits that overlap are warned of, whatever the method.
+    Records of different splits that overlap are warned of, whatever the method; of more than
+    100,000 records the files are not opened for that.
 
     Args:
         collection: what to split.
         config: how, or None for `SplitConfig()`.
         progress: shows the reading of labels.
+        training: whether there must be records for training.
 
     Returns:
         The parts.
 
     Raises:
         ConfigError: the way to split does not fit the records.
-        InputError: a file is unreadable, or no record is left for training.
+        InputError: a file is unreadable, or no record is for training and there must be some.
     """
     config = SplitConfig() if config is None else config
     reader = RecordReader(collection, cache=0)
@@ -108,9 +115,12 @@ def split_collection(
         split = collection.with_index(splits.random(index, config.fractions, config.seed))
     else:
         split = split_by_block(collection, config, progress)
-    same = split.index.records == index.records or method != "block"
-    warn_of_overlaps(split, footprints(split, reader if same else None))
-    return from_splits(split)
+    if len(split) > _MOST_PLACED:
+        logger.info("overlaps between splits are not looked for among %d records", len(split))
+    else:
+        same = split.index.records == index.records or method != "block"
+        warn_of_overlaps(split, footprints(split, reader if same else None))
+    return from_splits(split, training=training)
 
 
 def _choose(collection: Collection, config: SplitConfig, reader: RecordReader) -> SplitConfig:

@@ -34,7 +34,8 @@ class SupervisedConfig:
         margin: pixels of context around a core in mapping.
         blend: how tiles are joined in mapping.
         map_precision: precision of mapping.
-        bands: names of the bands to learn from, in order; empty for all of the data set's.
+        bands: names of the bands to learn from, in order, or of the sensor's groups of bands, such
+            as s2-10m (groups come in the sensor's order); empty for all of the data set's.
         patch: side of a training patch, pixels.
         batch: patches per step and device.
         patches_per_epoch: length of an epoch, rounded up to whole steps; by default the number of

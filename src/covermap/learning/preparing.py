@@ -15,7 +15,7 @@ from covermap.data.collection import Collection, Datasets
 from covermap.data.index import PatchRecord, is_remote
 from covermap.data.reading import RecordReader
 from covermap.data.statistics import BandStatistics, measure
-from covermap.errors import ConfigError, InputError
+from covermap.errors import BandError, ConfigError, InputError, nearest
 from covermap.learning.config import SupervisedConfig
 from covermap.learning.run import RunDirectory, is_main_process
 from covermap.learning.weighting import ClassCounts, count_classes
@@ -23,6 +23,7 @@ from covermap.legend import Legend
 from covermap.models.bundle import BandNorm, Bundle
 from covermap.models.metadata import known_metadata
 from covermap.progress import SILENT, Progress
+from covermap.raster.naming import find_band
 from covermap.raster.writing import write_text_atomic
 from covermap.sensors import Sensor
 
@@ -121,7 +122,7 @@ def prepare(
             f"{collection.index.root}: none of the labels of {len(collection)} training records "
             "holds a class of the legend. Check that labels and legend go together."
         )
-    reader = RecordReader(collection, config.bands or None, cache=0)
+    reader = RecordReader(collection, learned_bands(config, collection), cache=0)
     found = Prepared(
         fingerprint=mark,
         bands=band_norms(config, collection, reader.bands, start, progress),
@@ -131,6 +132,37 @@ def prepare(
     if is_main_process():
         write_text_atomic(path, found.to_json())
     return found
+
+
+def learned_bands(config: SupervisedConfig, collection: Collection) -> tuple[str, ...] | None:
+    """The bands that a training learns from, with groups of the sensor spelled out.
+
+    Args:
+        config: its `bands` name bands and groups.
+        collection: the training data; its sensor has the groups.
+
+    Returns:
+        Names of bands in the order of the channels, or None for all of the data set's.
+
+    Raises:
+        BandError: a name is neither a band of the files nor a group.
+        InputError: the first image is unreadable.
+    """
+    if not config.bands:
+        return None
+    there, sensor = collection.band_names(), collection.sensor
+    groups = () if sensor is None else tuple(sensor.groups)
+    names = config.bands if sensor is None else sensor.expand(config.bands, there)
+    unknown = [name for name in names if find_band(name, there) is None]
+    if unknown:
+        listing = (
+            f"The groups of {sensor.name!r}: {', '.join(groups)}." if sensor and groups else ""
+        )
+        raise BandError(
+            f"training.bands: {unknown[0]!r} is no band of the data and no group of bands."
+            f"{nearest(unknown[0], (*there, *groups))} The bands are: {', '.join(there)}. {listing}"
+        )
+    return names
 
 
 def check_labelled(collection: Collection, use: str) -> Legend:

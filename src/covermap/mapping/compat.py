@@ -115,8 +115,8 @@ def _value_outside(scene: Scene, band: str) -> float:
     files = (file for piece in scene.pieces for file in piece.files if band in file.names)
     value = _raw_outside(next(files), band) * source.scale + source.offset
     if source.decibel:
-        return 10 * math.log10(value) if value > 0 else 0.0
-    return value
+        value = 10 * math.log10(value) if value > 0 else 0.0
+    return value if source.clip is None else min(max(value, source.clip[0]), source.clip[1])
 
 
 def _raw_outside(file: PieceFile, band: str) -> float:

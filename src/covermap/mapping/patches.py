@@ -10,9 +10,9 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,11 @@ from rasterio.io import MemoryFile
 from covermap.data.collection import Collection
 from covermap.data.index import PatchRecord
 from covermap.data.reading import RecordReader
-from covermap.errors import ConfigError, OutputError
+from covermap.data.s1s2 import label_kind, with_kind
+from covermap.errors import ConfigError, LegendError, OutputError
 from covermap.grid import reflect_into
 from covermap.learning.contexts import record_context
-from covermap.legend import NODATA, Legend
+from covermap.legend import NODATA, Legend, load_legend
 from covermap.mapping.settings import DEFAULT_MARGIN, DEFAULT_TILE
 from covermap.models.bundle import Bundle
 from covermap.models.runtime import Runtime, resolve_device, resolve_precision
@@ -34,17 +35,22 @@ from covermap.models.segmenter import Context
 from covermap.models.tiled import plan_image, predict_image
 from covermap.progress import SILENT, Progress
 from covermap.raster.geo import Grid
+from covermap.raster.naming import find_band
 from covermap.raster.sidecars import class_tags, legend_tags
 from covermap.raster.writing import write_bytes_atomic, write_text_atomic
 
 logger = logging.getLogger(__name__)
 
-Form = Literal["covermap", "flair"]
+Form = Literal["covermap", "flair", "dfc2020"]
 """How predictions are written.
 
 `covermap`: `ID.tif`, values and colours of the legend, 255 nodata. `flair`: `PRED_ID.tif`, class
-indices from 0, without colours, as FLAIR's own tool writes them.
+indices from 0, without colours, as FLAIR's own tool writes them. `dfc2020`: the same as `covermap`
+with DFC2020's class ids (1 to 10) under the names that its baseline gives: `_s2_` or `_s1_` in the
+id becomes `_lc_` for patches of SEN12MS, `_dfc_` for those of DFC2020, and `_pred_` elsewhere.
 """
+
+FORMS = get_args(Form)
 
 MARKER = "predictions.json"
 """Says in a folder of predictions what made them."""
@@ -76,10 +82,19 @@ class PatchSettings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.form not in ("covermap", "flair"):
-            raise ConfigError(f"form is {self.form!r}; expected covermap or flair.")
+        check_form(self.form)
         if self.batch is not None and self.batch < 1:
             raise ConfigError(f"batch is {self.batch}; expected 1 or more.")
+
+
+def check_form(form: str) -> None:
+    """Refuse a form that there is not.
+
+    Raises:
+        ConfigError: it is none of `FORMS`.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"form is {form!r}; expected one of {', '.join(FORMS)}.")
 
 
 def prediction_path(folder: str | Path, record: PatchRecord, form: Form) -> Path:
@@ -91,7 +106,56 @@ def prediction_path(folder: str | Path, record: PatchRecord, form: Form) -> Path
         form: see `Form`.
     """
     stem = record.id.replace("/", "_")
+    if form == "dfc2020":
+        stem = with_kind(stem, label_kind(stem))
     return Path(folder) / (f"PRED_{stem}.tif" if form == "flair" else f"{stem}.tif")
+
+
+def refuse_other_ids(legend: Legend) -> None:
+    """Refuse a legend whose values are not DFC2020's class ids.
+
+    Raises:
+        LegendError: a value is no id, or that of another class.
+    """
+    ids = load_legend("dfc2020")
+    known = {entry.name.casefold(): entry.value for entry in ids.classes}
+    for entry in legend.classes:
+        if entry.value not in ids.values or known.get(entry.name.casefold(), entry.value) != (
+            entry.value
+        ):
+            listing = ", ".join(f"{c.value} {c.name}" for c in ids.classes)
+            raise LegendError(
+                f"Legend {legend.name!r} writes {entry.value} for {entry.name!r}, which is not its "
+                f"id in DFC2020 ({listing}). The form dfc2020 needs a model of the legend dfc2020, "
+                "dfc2020-9 or dfc2020-8; predict in the form covermap."
+            )
+
+
+def as_seen_by(bundle: Bundle, collection: Collection) -> Collection:
+    """The collection, clipped as the bundle wants it.
+
+    How raw numbers become physical ones is up to the data's sensor; where values are clipped, and
+    what NaN stands for, is up to the model.
+
+    Args:
+        bundle: has the bands.
+        collection: records to predict.
+    """
+    own, sensor = {band.name: band for band in bundle.bands}, collection.sensor
+    if sensor is None:
+        if all(band.clip is None for band in bundle.bands):
+            return collection
+        plain = tuple(
+            replace(band, scale=1.0, offset=0.0, decibel=False) for band in bundle.sensor.bands
+        )
+        return replace(collection, sensor=replace(bundle.sensor, bands=plain))
+    bands = tuple(
+        replace(band, clip=own[name].clip, nan=own[name].nan)
+        if (name := find_band(band.name, tuple(own))) is not None
+        else band
+        for band in sensor.bands
+    )
+    return replace(collection, sensor=replace(sensor, bands=bands))
 
 
 def predict_patches(
@@ -119,8 +183,12 @@ def predict_patches(
         InputError: an image cannot be read.
         BandError: a band that the bundle needs is missing.
         OutputError: a file cannot be written, or predictions of another model are there.
+        LegendError: the form is dfc2020, and the bundle's values are not DFC2020's ids.
     """
     settings, folder = settings or PatchSettings(), Path(folder)
+    if settings.form == "dfc2020":
+        refuse_other_ids(bundle.legend)
+    collection = as_seen_by(bundle, collection)
     _claim(folder, bundle, settings)
     records = collection.index.records
     paths = [prediction_path(folder, record, settings.form) for record in records]

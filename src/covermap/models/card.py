@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
 from covermap import __version__
@@ -41,7 +50,7 @@ class BandNorm(Part):
     """A band as the model wants it, in physical units.
 
     A file's raw value becomes physical by `raw * scale + offset`, then `10 * log10` of that where
-    `decibel` says so; `mean`, `std`, `low` and `high` speak of the result.
+    `decibel` says so, then by clipping; `mean`, `std`, `low` and `high` speak of the result.
     """
 
     name: str
@@ -52,6 +61,8 @@ class BandNorm(Part):
     scale: float = 1.0
     offset: float = 0.0
     decibel: bool = False
+    clip: tuple[float, float] | None = Field(default=None, description="Limits of the values.")
+    nan: float | None = Field(default=None, description="Raw value that NaN stands for.")
     unit: str = ""
     wavelength_nm: float | None = None
     aliases: tuple[str, ...] = ()
@@ -60,7 +71,17 @@ class BandNorm(Part):
     def _range_in_order(self) -> Self:
         if self.low > self.high:
             raise ValueError(f"band {self.name!r}: low {self.low} is above high {self.high}")
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"band {self.name!r}: clip {self.clip} is not (least, greatest)")
+        if self.nan is not None and self.clip is None:
+            raise ValueError(f"band {self.name!r}: nan needs clip")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not set: cards without clipping stay as versions before it wrote."""
+        table: dict[str, Any] = handler(self)
+        return {k: v for k, v in table.items() if v is not None or k not in ("clip", "nan")}
 
     @classmethod
     def of(cls, band: Band, mean: float | None = None, std: float | None = None) -> BandNorm:
@@ -81,6 +102,8 @@ class BandNorm(Part):
             scale=band.scale,
             offset=band.offset,
             decibel=band.decibel,
+            clip=band.clip,
+            nan=band.nan,
             unit=band.unit,
             wavelength_nm=band.wavelength_nm,
             aliases=tuple(band.aliases),
@@ -97,6 +120,8 @@ class BandNorm(Part):
             scale=self.scale,
             offset=self.offset,
             decibel=self.decibel,
+            clip=self.clip,
+            nan=self.nan,
             unit=self.unit,
             wavelength_nm=self.wavelength_nm,
             aliases=self.aliases if aliases is None else tuple(aliases),

@@ -63,6 +63,10 @@ def _band(band: BandNorm) -> list[str]:
         conversion = f"raw × {band.scale:g} + {band.offset:g}"
     if band.decibel:
         conversion = f"10 log10({conversion or 'raw'})"
+    if band.clip is not None:
+        conversion += f"{', ' if conversion else ''}clipped to {band.clip[0]:g} … {band.clip[1]:g}"
+    if band.nan is not None:
+        conversion += f", NaN is {band.nan:g}"
     return [
         band.name,
         f"mean {band.mean:.4g}",

@@ -1,7 +1,8 @@
 """Reading windows of a scene: pixels and, first of all, which of them are valid.
 
 A pixel of a band is invalid where it holds the file's nodata value, where the file's mask says so,
-where it is not finite, or where all bands hold one of the scene's extra nodata values.
+where it is not finite (unless the band says which number NaN stands for), or where all bands hold
+one of the scene's extra nodata values.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class SceneReader:
         self.scene = scene
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._owner = _here()
+        self._nan = {s.name: s.nan for s in scene.sources if s.nan is not None}
 
     def close(self) -> None:
         """Close all files."""
@@ -213,8 +215,9 @@ class SceneReader:
             if not wanted:
                 continue
             for position, band in zip(wanted, self._read_bands(file, wanted, window), strict=True):
-                bands[file.names[position]] = band
-                _mark_invalid(valid, band, file.nodata[position])
+                name = file.names[position]
+                bands[name] = _finite(band, self._nan[name]) if name in self._nan else band
+                _mark_invalid(valid, bands[name], file.nodata[position])
             if file.mask != "none":
                 valid &= self._read_mask(file, window)
         return bands, valid
@@ -250,19 +253,47 @@ class SceneReader:
         self, pixels: Pixels, valid: Mask, sources: Sequence[BandSource]
     ) -> tuple[Pixels, Mask]:
         """Turn the files' numbers into physical values where bands ask for it."""
-        pixels = pixels.astype(self.scene.dtype, copy=False)
-        if not any(source.converts for source in sources):
-            return pixels, valid
-        for band, source in zip(pixels, sources, strict=True):
-            if source.scale != 1.0 or source.offset != 0.0:
+        return to_physical(pixels.astype(self.scene.dtype, copy=False), valid, sources)
+
+
+def to_physical(pixels: Pixels, valid: Mask, sources: Sequence[BandSource]) -> tuple[Pixels, Mask]:
+    """Turn raw numbers into physical values.
+
+    Args:
+        pixels: (C, h, w) native dtype, raw numbers; may be overwritten.
+        valid: (h, w) bool; may be overwritten.
+        sources: the bands.
+
+    Returns:
+        pixels: (C, h, w) float32, physical units, 0 where invalid; as they were where no band is
+            converted.
+        valid: (h, w) bool, false also where decibels have no answer.
+    """
+    if not any(source.converts for source in sources):
+        return pixels, valid
+    values = pixels.astype(np.float32, copy=False)
+    for band, source in zip(values, sources, strict=True):
+        if source.scale != 1.0 or source.offset != 0.0:
+            with np.errstate(over="ignore"):  # where infinite numbers are very large ones
                 band *= np.float32(source.scale)
                 band += np.float32(source.offset)
-            if source.decibel:
-                valid &= band > 0
-                np.log10(band, out=band, where=band > 0)
-                band *= 10
-        np.copyto(pixels, 0, where=~valid)
-        return pixels, valid
+        if source.decibel:
+            valid &= band > 0
+            np.log10(band, out=band, where=band > 0)
+            band *= 10
+        if source.clip is not None:
+            np.clip(band, *map(np.float32, source.clip), out=band)
+    if not valid.all():
+        np.copyto(values, 0, where=~valid)
+    return values, valid
+
+
+def _finite(band: Pixels, nan: float) -> Pixels:
+    """The band with a number in the place of NaN, and the largest ones in that of infinity."""
+    if band.dtype.kind != "f":
+        return band
+    with np.errstate(over="ignore"):
+        return np.nan_to_num(band.astype(np.float32, copy=False), copy=False, nan=nan)
 
 
 def _mark_invalid(valid: Mask, band: Pixels, nodata: float | None) -> None:

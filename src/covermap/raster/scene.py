@@ -38,6 +38,9 @@ class BandSource:
         scale: factor on the raw number.
         offset: added after the factor.
         decibel: whether to take 10 log10 afterwards; values of 0 or less become invalid.
+        clip: least and greatest physical value, or None.
+        nan: raw number that NaN stands for; then infinite numbers are the largest there are, and
+            all are valid. None: what is not finite is invalid.
     """
 
     name: str
@@ -46,11 +49,17 @@ class BandSource:
     scale: float = 1.0
     offset: float = 0.0
     decibel: bool = False
+    clip: tuple[float, float] | None = None
+    nan: float | None = None
 
     @property
     def converts(self) -> bool:
         """Whether values differ from the file's raw numbers."""
-        return self.scale != 1.0 or self.offset != 0.0 or self.decibel
+        return self.scale != 1.0 or self.offset != 0.0 or self.decibel or self.clip is not None
+
+    def raw(self) -> BandSource:
+        """The source that gives the file's own numbers; what stands for NaN stays."""
+        return replace(self, scale=1.0, offset=0.0, decibel=False, clip=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,7 @@ class Scene:
 
     def raw(self) -> Scene:
         """Return the scene whose values are the files' own numbers, without scale or offset."""
-        sources = tuple(replace(s, scale=1.0, offset=0.0, decibel=False) for s in self.sources)
+        sources = tuple(source.raw() for source in self.sources)
         return replace(self, sources=sources, dtype=_dtype(sources, self.pieces))
 
     def unmasked(self) -> Scene:
@@ -261,7 +270,16 @@ def _sources(pieces: Sequence[Piece], sensor: Sensor | None) -> Iterator[BandSou
                 if band is None:
                     yield BandSource(name, file.path, index)
                 else:
-                    yield BandSource(name, file.path, index, band.scale, band.offset, band.decibel)
+                    yield BandSource(
+                        name,
+                        file.path,
+                        index,
+                        scale=band.scale,
+                        offset=band.offset,
+                        decibel=band.decibel,
+                        clip=band.clip,
+                        nan=band.nan,
+                    )
 
 
 def _dtype(sources: Sequence[BandSource], pieces: Sequence[Piece]) -> str:

@@ -168,9 +168,9 @@ def _open(
         index=index,
         legend=legend,
         sensor=read_sensor(section.sensor) if section.sensor else None,
-        bands=section.bands,
+        bands=section.bands or index.bands,
         nodata=section.nodata,
-        label_field=field,
+        label_field=field or index.label_field,
         unknown=section.unknown,
         gsd=section.gsd,
         coarse=coarse,
@@ -182,6 +182,8 @@ def build_datasets(
     seed: int,
     root: str | Path | None = None,
     progress: Progress = SILENT,
+    *,
+    training: bool = True,
 ) -> Datasets:
     """Open and split the data set of a recipe.
 
@@ -193,6 +195,7 @@ def build_datasets(
         seed: the recipe's seed.
         root: folder or file that replaces the section's `root`.
         progress: shows the reading of labels, where the split needs it.
+        training: whether there must be records for training.
 
     Returns:
         The training records, and those for validation and testing where there are any.
@@ -203,7 +206,7 @@ def build_datasets(
     """
     collection = open_collection(section, root)
     split = SplitConfig(**values(section.split), seed=seed)
-    datasets = split_collection(collection, split, progress)
+    datasets = split_collection(collection, split, progress, training=training)
     if section.val is not None:
         other = open_collection(section, root, "val")
         _tell(datasets.train, other, datasets.val, "val")

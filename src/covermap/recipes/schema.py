@@ -177,14 +177,17 @@ class DataSection(Section):
     )
     bands: tuple[str, ...] = Field(
         default=(),
-        description="Names of the files' bands in their order, where files and sensor do not say. "
+        description="Names of the files' bands in their order, where neither files, sensor nor "
+        "layout say. "
         "Which of them to learn from is training.bands.",
     )
     nodata: float | None = Field(
         default=None, description="A value that means nodata where all bands hold it."
     )
     label_field: str | None = Field(
-        default=None, description="Attribute of vector labels that holds the class."
+        default=None,
+        description="Attribute of vector labels, or band of label rasters (description or number), "
+        "that holds the class; by default what the layout knows.",
     )
     unknown: Literal["error", "ignore"] = Field(
         default="error", description="What label values outside the legend are."

@@ -15,11 +15,14 @@ from typing import Any
 
 from covermap.data.index import PatchIndex
 from covermap.data.layouts.csv import csv
+from covermap.data.layouts.dfc2020 import dfc2020, is_dfc2020
 from covermap.data.layouts.flair import flair, is_flair
 from covermap.data.layouts.folders import folders
 from covermap.data.layouts.oem_fewshot import oem_fewshot
 from covermap.data.layouts.pair_lists import pair_lists
+from covermap.data.layouts.s1s2_folders import is_s1s2, s1s2_folders
 from covermap.data.layouts.scene import scene
+from covermap.data.layouts.sen12ms import is_sen12ms, sen12ms
 from covermap.errors import ConfigError, InputError, nearest
 
 LayoutFn = Callable[..., PatchIndex]
@@ -32,6 +35,9 @@ LAYOUTS: dict[str, LayoutFn] = {
     "flair": flair,
     "oem-fewshot": oem_fewshot,
     "pair-lists": pair_lists,
+    "sen12ms": sen12ms,
+    "dfc2020": dfc2020,
+    "s1s2-folders": s1s2_folders,
 }
 """The layouts that come with covermap, by name."""
 
@@ -105,7 +111,8 @@ def detect_layout(root: Path) -> str:
 
     Returns:
         `csv` for a table or a folder whose `index.csv` names images; `flair` for a list or a tree
-        of FLAIR patches; else `folders` for a folder; `scene` for an image.
+        of FLAIR patches; `sen12ms` and `dfc2020` for trees of theirs, `s1s2-folders` for folders
+        `s1` or `s2`; else `folders` for a folder; `scene` for an image.
     """
     if root.is_file():
         if is_flair(root):
@@ -120,4 +127,10 @@ def detect_layout(root: Path) -> str:
                 header = file.readline().replace(";", ",").replace("\t", ",")
             if "image" in (cell.strip().strip('"') for cell in header.split(",")):
                 return "csv"
-    return "flair" if is_flair(root) else "folders"
+    known = {
+        "sen12ms": is_sen12ms,
+        "dfc2020": is_dfc2020,
+        "flair": is_flair,
+        "s1s2-folders": is_s1s2,
+    }
+    return next((name for name, fits in known.items() if fits(root)), "folders")
