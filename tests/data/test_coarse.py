@@ -130,6 +130,24 @@ def test_memory_and_disk_give_the_same_cells(tmp_path: Path, make) -> None:
             np.testing.assert_array_equal(held.read_label(record, window), pieces[0].label)
 
 
+@MAKERS
+def test_around_a_record_of_a_scene_are_no_cells(tmp_path: Path, make) -> None:
+    whole = make(tmp_path, (50, 60))
+    record = replace(whole.index[0], window=Window(12, 15, 20, 25))
+    collection = whole.with_index(whole.index.with_records([record]))
+    for cache in (0, 1 << 20):
+        reader = RecordReader(collection, cache=cache)
+        reader.load()
+        piece = reader.read_window(record, Window(5, 5, 40, 40))
+        assert piece.valid.all()
+        outside = np.ones((40, 40), bool)
+        outside[7:27, 10:35] = False
+        assert (piece.coarse.cell[outside] == -1).all()
+        assert (piece.label[outside] == 255).all()
+        assert (piece.coarse.cell[~outside] >= 0).sum() > 300
+        np.testing.assert_array_equal(piece.label, reader.read_label(record, Window(5, 5, 40, 40)))
+
+
 def test_product_labels_are_those_under_the_pixels(tmp_path: Path) -> None:
     import rasterio
 

@@ -182,6 +182,7 @@ def test_the_turn_of_the_earth(write_raster: WriteRaster) -> None:
             f"{name}.tif", pixels[None], crs="EPSG:4326", transform=Affine(1, 0, left, 0, -1, 90)
         )
         found.append(ProductReader(open_product(path, LEGEND)).read(grid, grid.window))
+        assert lattice_step(grid, open_product(path, LEGEND).grid) > 1
     np.testing.assert_array_equal(*found)
     x, y = transform(
         CRS.from_epsg(3832),
@@ -205,9 +206,17 @@ def test_a_product_much_finer_than_the_image_is_read_in_parts(
     window = Window(10, 20, 60, 70)
     whole, cells = reader.read(grid, window), reader.read_cells(grid, window)
     monkeypatch.setattr(module, "_MAX_BLOCK", 500)
+    sizes = []
+    real = module.RasterLabel.read
+    monkeypatch.setattr(
+        module.RasterLabel,
+        "read",
+        lambda self, block: sizes.append(block.height * block.width) or real(self, block),
+    )
     np.testing.assert_array_equal(reader.read(grid, window), whole)
     for one, other in zip(reader.read_cells(grid, window), cells, strict=True):
         np.testing.assert_array_equal(one, other)
+    assert max(sizes) <= 500
 
 
 def test_palettes_bands_and_masks_are_read_as_labels_are(write_raster: WriteRaster) -> None:
