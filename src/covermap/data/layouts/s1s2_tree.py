@@ -216,7 +216,8 @@ def refuse_lost(names: Sequence[str], total: int, missing: str, where: str) -> N
     """
     if not names:
         return
-    text = f"{where}: {len(names)} files that belong to {total} patches are missing: {some(names)}."
+    files = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+    text = f"{where}: of {total} patches {files} missing: {some(names)}."
     if missing == "error":
         raise InputError(
             f"{text} Fetch them, or pass missing=skip to leave these patches out, or sensors= to "
