@@ -78,6 +78,29 @@ def test_rough_grass_is_shrubland_where_bushes_stand() -> None:
     assert (of(material)[8:-8, 8:-8] == Dfc.FOREST).all()
 
 
+def test_shrubland_may_hold_as_much_meadow() -> None:
+    material = np.full((SIZE * SAMPLES,) * 2, Material.ROUGH_GRASS, np.uint8)
+    material[:, ::6] = Material.MEADOW
+    material[:, 2::6] = Material.MEADOW
+    material[:, 4::6] = Material.BROADLEAF  # a sixth of trees, a third of meadow
+    assert (of(material)[8:-8, 8:-8] == Dfc.SHRUBLAND).all()
+
+
+def test_a_wide_road_belongs_to_what_lies_around() -> None:
+    out = truth({Material.MAJOR_ROAD: (slice(18, 24), slice(None))})
+    assert (out == Dfc.GRASSLAND).all()
+
+
+def test_a_marsh_beside_a_wood_stays_a_marsh() -> None:
+    material = np.full((SIZE * SAMPLES,) * 2, Material.ROUGH_GRASS, np.uint8)
+    material[:, :40] = Material.CONIFER
+    kind = np.zeros(material.shape, np.uint8)
+    kind[:, 40:] = Habitat.MARSH
+    out = of(material, kind)
+    assert (out[:, :20] == Dfc.FOREST).all()
+    assert (out[:, 20:] == Dfc.WETLANDS).all()
+
+
 def test_habitats_go_before_surfaces() -> None:
     for habitat, value in (
         (Habitat.MARSH, Dfc.WETLANDS), (Habitat.SCRUB, Dfc.SHRUBLAND),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,33 @@ def test_roads_buildings_and_waters_stay(laid) -> None:
     assert kept.any()
     assert (kind[kept] == Habitat.NONE).all()
     np.testing.assert_array_equal(before[kept], after[kept])
+
+
+def test_closed_woods_stay(laid) -> None:
+    before, after, kind = laid
+    trees = TRUTH[before] == CLASSES.index("tree")
+    half = 3  # 35 m are 7 samples of 5 m
+    wide = np.pad(trees, half, mode="edge")
+    near = sum(
+        wide[i : i + trees.shape[0], j : j + trees.shape[1]].astype(int)
+        for i in range(7)
+        for j in range(7)
+    )
+    wood = trees & (near > 24)
+    assert wood.mean() > 0.02
+    assert (kind[wood] == Habitat.NONE).all()
+    np.testing.assert_array_equal(before[wood], after[wood])
+
+
+def test_marshes_lie_low() -> None:
+    window = Window(0, 0, 120, 120)
+    country = replace(COUNTRY, character=Character(scale=1.5, relief=3.0, lakes=0.0))
+    layers = country.layers(window)
+    kind = lay_habitats(country, window, layers, Habitats(0, 0, 0.9, 0, 0))
+    above = layers.elevation - 240  # rivers flow at 240 m
+    assert (above > 60).any()
+    assert above[kind == Habitat.MARSH].max() < 3.0 * (7 + 2 * 3.7)
+    assert (kind == Habitat.MARSH).sum() > 100
 
 
 def test_areas_are_mixed_of_surfaces_that_occur_elsewhere(laid) -> None:
