@@ -137,6 +137,20 @@ def test_make_a_few_shot_set_and_its_lists(run, tmp_path: Path):
     assert (shown.code, "--domains says nothing about oem-fewshot" in shown.err) == (1, True)
 
 
+def test_make_coarse_labels(run, tmp_path: Path):
+    out = tmp_path / "coarse"
+    words = ("--scenes", 1, "--patches-per-scene", 1, "--holdout", 0, "--dfc", 0, 0, "--patch", 32)
+    shown = run("datasets", "make", "sen12ms", "--out", out, *words, "--quiet")
+    assert shown.code == 0, shown.err
+    assert shown.out.startswith("1 images")
+    name = "ROIs1158_spring/{0}_1/ROIs1158_spring_{0}_1_p30.tif"
+    for root, what in (("sen12ms", "s1"), ("sen12ms", "s2"), ("sen12ms", "lc"), ("truth", "dfc")):
+        assert (out / root / name.format(what)).is_file()
+    shown = run("datasets", "make", "flair-toy", "--out", tmp_path / "b", *words, "--quiet")
+    assert shown.code == 1
+    assert "--scenes says nothing about flair-toy" in shown.err
+
+
 def test_draw_coco_masks(run, tmp_path: Path):
     square = [1, 1, 5, 1, 5, 5, 1, 5]
     table = {

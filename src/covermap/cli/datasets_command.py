@@ -127,16 +127,17 @@ def fetch(
 @app.command(
     "make",
     epilog="**Examples** `covermap datasets make flair-toy --out data/made --patches 24`\n\n"
-    "`covermap datasets make oem-fewshot --out data/few --patches 24 --queries 8`",
+    "`covermap datasets make oem-fewshot --out data/few --patches 24 --queries 8`\n\n"
+    "`covermap datasets make sen12ms --out data/coarse --scenes 15 --seed 1`",
 )
 def make(
-    name: Annotated[str, typer.Argument(help="What to make: flair-toy or oem-fewshot.")],
+    name: Annotated[str, typer.Argument(help="What to make: flair-toy, oem-fewshot or sen12ms.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
     patches: Annotated[
         int | None, typer.Option(help="Number of patches (24); of oem-fewshot those to train on.")
     ] = None,
     patch: Annotated[
-        int | None, typer.Option(help="Pixels per side of a patch (512; oem-fewshot 256).")
+        int | None, typer.Option(help="Pixels per side of a patch (512; others 256).")
     ] = None,
     domains: Annotated[
         int | None, typer.Option(help="Number of domains, 3 to 10 (4), of flair-toy.")
@@ -147,6 +148,19 @@ def make(
     shots: Annotated[
         int | None, typer.Option(help="Support images per novel class (5), of oem-fewshot.")
     ] = None,
+    scenes: Annotated[
+        int | None, typer.Option(help="Number of training scenes (15), of sen12ms.")
+    ] = None,
+    patches_per_scene: Annotated[
+        int | None, typer.Option(help="Number of patches of each scene (4), of sen12ms.")
+    ] = None,
+    holdout: Annotated[
+        int | None, typer.Option(help="Number of the list's holdout scenes (2), of sen12ms.")
+    ] = None,
+    dfc: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Numbers of DFC2020's validation and test patches (12 16), of sen12ms."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which landscapes.")] = 0,
     quiet: common.Quiet = False,
 ) -> None:
@@ -154,20 +168,25 @@ def make(
     progress = common.start(quiet)
     from covermap.synth.few_shot import write_oem_fewshot
     from covermap.synth.flair import write_flair
+    from covermap.synth.sen12ms import write_sen12ms
 
     makers: dict[str, Callable[..., Any]]
     makers = {"flair-toy": write_flair, "oem-fewshot": write_oem_fewshot}
+    makers["sen12ms"] = write_sen12ms
     if name not in makers:
         raise ConfigError(
             f"{name!r} cannot be made.{nearest(name, makers)} Known: {', '.join(makers)}."
         )
-    options = {"patches": patches, "patch": patch, "domains": domains}
-    options |= {"queries": queries, "shots": shots}
+    options: dict[str, object] = {"patches": patches, "patch": patch, "domains": domains}
+    options |= {"queries": queries, "shots": shots, "scenes": scenes, "holdout": holdout}
+    options |= {"patches_per_scene": patches_per_scene, "dfc": dfc}
     given = {key: value for key, value in options.items() if value is not None}
     known = inspect.signature(makers[name]).parameters
     for key in given:
         if key not in known:
-            raise ConfigError(f"--{key} says nothing about {name}; leave it away.")
+            raise ConfigError(
+                f"--{key.replace('_', '-')} says nothing about {name}; leave it away."
+            )
     made = makers[name](out, **given, seed=seed, progress=progress)
     common.say(f"{len(made.images)} images")
     common.wrote(made.folder)

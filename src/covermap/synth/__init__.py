@@ -20,6 +20,7 @@ from covermap.synth.render import (
     render_sentinel1,
     render_sentinel2,
 )
+from covermap.synth.sen12ms import Sen12msFiles, write_sen12ms
 from covermap.synth.terrain import Character
 from covermap.synth.view import View
 
@@ -35,6 +36,7 @@ __all__ = [
     "FlairFiles",
     "Landscape",
     "Season",
+    "Sen12msFiles",
     "Swath",
     "View",
     "aerial",
@@ -49,4 +51,5 @@ __all__ = [
     "write_flair",
     "write_oem_fewshot",
     "write_scene",
+    "write_sen12ms",
 ]

@@ -1,74 +1,19 @@
-"""What a 500 m product says of a landscape: IGBP classes in the cells of MODIS's sinusoidal grid.
+"""What a 500 m product says of a landscape: one IGBP class for each cell of MODIS's grid.
 
-The grid is that of MODIS land products: a sphere of 6371007.181 m, cells of 463.313 m, 86,400
-across the globe. A cell's class follows from what it is made of, by the definitions of the IGBP
-legend (Friedl and Sulla-Menashe, user guide of MCD12Q1, collection 6), is seen a little beside its
+A cell's class follows from what it is made of, by the definitions of the IGBP legend (Friedl and
+Sulla-Menashe, user guide of MCD12Q1, collection 6), is judged from ground a little beside its
 place, and is wrong now and then in the ways that such products are.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from affine import Affine
-from rasterio.warp import transform as reproject
 
-from covermap.grid import Window
 from covermap.synth.dfc import Dfc
 from covermap.synth.noise import Bool, Byte, Double, Int, uniform
-
-SPHERE = 6371007.181
-"""Radius of MODIS's sphere in metres."""
-
-CELL = 2 * math.pi * SPHERE / 86400
-"""Side of a cell in metres: 463.313."""
-
-_TILE_EDGE = 43200  # cells from the grid's corner to the prime meridian; 21600 to the equator
-
-
-def modis_cells(crs: str, transform: Affine, window: Window) -> tuple[Int, Int]:
-    """Find the cells of MODIS's 500 m grid that pixels lie in.
-
-    The projection is taken as linear over the window: for 10 km, the error is below 3 m.
-
-    Args:
-        crs: coordinate system of the pixels.
-        transform: pixel to map coordinates, of pixel (0, 0).
-        window: pixels.
-
-    Returns:
-        Row and column of each pixel's cell, counted from the north and from 180° west, both (H, W)
-        int64.
-    """
-    to_cell = _to_cells(crs, transform, window)
-    cols = np.arange(window.col, window.stop_col)[None, :] + 0.5
-    rows = np.arange(window.row, window.stop_row)[:, None] + 0.5
-    col = to_cell.a * cols + to_cell.b * rows + to_cell.c
-    row = to_cell.d * cols + to_cell.e * rows + to_cell.f
-    return np.floor(row).astype(np.int64), np.floor(col).astype(np.int64)
-
-
-def _to_cells(crs: str, transform: Affine, window: Window) -> Affine:
-    """Pixel to cell coordinates, from the window's middle and two places half a kilometre off."""
-    row, col = window.row + window.height / 2, window.col + window.width / 2
-    step = 50.0
-    spots = [transform * p for p in ((col, row), (col + step, row), (col, row + step))]
-    lon, lat = reproject(crs, "EPSG:4326", *zip(*spots, strict=True))[:2]
-    xs = [
-        math.radians(a) * math.cos(math.radians(b)) * SPHERE / CELL
-        for a, b in zip(lon, lat, strict=True)
-    ]
-    ys = [-math.radians(b) * SPHERE / CELL for b in lat]
-    a, b = (xs[1] - xs[0]) / step, (xs[2] - xs[0]) / step
-    d, e = (ys[1] - ys[0]) / step, (ys[2] - ys[0]) / step
-    x, y = xs[0] + _TILE_EDGE, ys[0] + _TILE_EDGE / 2
-    return Affine(
-        *(round(v, 9) for v in (a, b, x - a * col - b * row, d, e, y - d * col - e * row))
-    )
-
 
 CONFUSION: Mapping[int, Mapping[int, float]] = {
     1: {8: 0.05, 5: 0.05},
@@ -119,13 +64,12 @@ class CoarseProduct:
         flat = (cells[0] << 20) + cells[1]
         names, own = np.unique(flat, return_inverse=True)
         own = own.reshape(flat.shape)
-        rows = np.clip(np.arange(flat.shape[0])[:, None] - self.shift[0], 0, flat.shape[0] - 1)
-        cols = np.clip(np.arange(flat.shape[1])[None, :] - self.shift[1], 0, flat.shape[1] - 1)
-        judged = own[rows, cols]
-        share = _shares(truth, judged, len(names))
-        wooded = np.bincount(judged[(truth == Dfc.FOREST) & conifer], minlength=len(names))
-        needles = wooded / np.maximum(np.bincount(judged.ravel(), minlength=len(names)), 1)
-        classes = np.array([igbp_class(*pair) for pair in zip(share, needles, strict=True)])
+        ground, beside = _overlap(flat.shape, self.shift)
+        judged, seen, needles = own[beside], truth[ground], conifer[ground]
+        share = _shares(seen, judged, len(names))
+        count = np.maximum(np.bincount(judged.ravel(), minlength=len(names)), 1)
+        wooded = np.bincount(judged[(seen == Dfc.FOREST) & needles], minlength=len(names)) / count
+        classes = np.array([igbp_class(*pair) for pair in zip(share, wooded, strict=True)])
         classes = self._confuse(classes.astype(np.uint8), names)
         return np.asarray(classes[own])
 
@@ -140,6 +84,15 @@ class CoarseProduct:
                 out[(classes == value) & (draw >= mark) & (draw < stop)] = other
                 mark = stop
         return out
+
+
+def _overlap(
+    shape: tuple[int, ...], shift: tuple[int, int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The part of a window that lies in it when moved by `shift`, and the same part unmoved."""
+    there = (slice(max(s, 0), n + min(s, 0)) for n, s in zip(shape, shift, strict=True))
+    here = (slice(max(-s, 0), n - max(s, 0)) for n, s in zip(shape, shift, strict=True))
+    return tuple(there), tuple(here)
 
 
 def _shares(truth: Byte, cell: Int, count: int) -> Double:

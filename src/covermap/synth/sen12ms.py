@@ -21,12 +21,13 @@ from covermap.errors import ConfigError, OutputError, nearest
 from covermap.grid import Window
 from covermap.progress import SILENT, Progress
 from covermap.raster.atomic import atomic_folder, writing_to
+from covermap.raster.sinusoidal import modis_cells
 from covermap.synth.dfc import dfc_truth
 from covermap.synth.groups import block_mean
 from covermap.synth.habitats import lay_habitats
 from covermap.synth.landscape import Landscape
 from covermap.synth.materials import Material
-from covermap.synth.modis import PROPERTIES, modis_cells
+from covermap.synth.modis import PROPERTIES
 from covermap.synth.noise import Byte
 from covermap.synth.render import sentinel1, sentinel2
 from covermap.synth.sen12ms_scenes import FOLDERS, HOLDOUT, Place, Scene, place_of, plan_scenes
@@ -36,7 +37,7 @@ HOLDOUT_LIST = "SEN12MS_holdOutScenes.txt"
 """Name of the list of scenes that are kept for validation."""
 
 _LEAST = 32
-_MARGIN = 90  # pixels: a cell of 46, skewed by up to 0.45, judged up to 9 beside, and the truth's 8
+_MARGIN = 80  # pixels: a cell of 46, skewed by up to 0.35, judged up to 9 beside, and truth's 8
 _COARSEST = 6  # pixels of Sentinel-2's bands of 60 m
 
 
@@ -86,7 +87,7 @@ def write_sen12ms(
         folder: made when all is complete; it must not exist yet. It gets `sen12ms`, `dfc2020` and
             `truth`.
         scenes: number of training scenes, shared out among the seasons.
-        patches_per_scene: patches of a scene lie side by side.
+        patches_per_scene: of training and holdout scenes; they lie side by side.
         holdout: number of further scenes, which the published list keeps for validation.
         dfc: number of validation and test patches of DFC2020; they lie in other landscapes.
         patch: pixels per side of a patch.
