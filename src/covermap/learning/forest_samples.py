@@ -211,9 +211,8 @@ def draw_samples(
     pools = [Reservoir(int(quota), features.count(len(bands))) for quota in shares]
     with progress.task("draw samples", len(chosen)) as task:
         for position in chosen.tolist():
-            item = patches[position]
-            keys = item_generator(seed, _PICKS, position).random(item["label"].shape)
-            _offer(item, keys, features, bands, pools)
+            keys = item_generator(seed, _PICKS, position).random((patches.patch, patches.patch))
+            _offer(patches[position], keys, features, bands, pools)
             task.advance()
     return Samples(
         np.concatenate([pool.features for pool in pools]),

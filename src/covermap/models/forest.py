@@ -158,7 +158,8 @@ class ForestSegmenter(Segmenter):
         """
         self.check_input(image)
         # A compiler would unroll every level of every tree.
-        scores: Tensor = torch.compiler.disable(self._by_strips)(image)
+        by_strips = torch.compiler.disable(self._by_strips)  # type: ignore[no-untyped-call]
+        scores: Tensor = by_strips(image)
         return scores
 
     def _by_strips(self, image: Tensor) -> Tensor:
