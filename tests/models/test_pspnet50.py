@@ -165,7 +165,7 @@ def test_weights_of_a_resnet_with_the_same_stem_are_taken_over(
         return donor
 
     monkeypatch.setattr(timm, "create_model", create)
-    monkeypatch.setattr("covermap.models.pspnet50.hub_or_cache", nullcontext)
+    monkeypatch.setattr("covermap.models.hub.hub_or_cache", nullcontext)
     found = build(ModelSpec("pspnet50"), 3, 4, pretrained=True)
     assert asked == [("resnet50s.gluon_in1k", True)]
     assert isinstance(found, PspNet50)

@@ -26,6 +26,8 @@ EXAMPLES = """**Examples**
 `covermap import model.best.pth --as oem-baseline`
 
 `covermap import model.pth --as diam --fold pascal5i/0`
+
+`covermap import checkpoint_step_5000.pth --as dfc2020-baseline --args args.pkl`
 """
 
 
@@ -35,7 +37,10 @@ def command(
         typer.Argument(help="A checkpoint, or the name of a published model to download."),
     ] = None,
     as_name: Annotated[
-        str | None, typer.Option("--as", help="Whose checkpoint it is: flair, oem-baseline, diam.")
+        str | None,
+        typer.Option(
+            "--as", help="Whose checkpoint it is, as in --list: flair, dfc2020-baseline, …"
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -58,6 +63,13 @@ def command(
     ] = None,
     fold: Annotated[
         str | None, typer.Option(help="Few-shot fold whose base classes it knows: pascal5i/0.")
+    ] = None,
+    args: Annotated[
+        str | None,
+        typer.Option(help="args.pkl of a DFC2020 baseline; read as plain values, never as code."),
+    ] = None,
+    output_stride: Annotated[
+        int | None, typer.Option(help="8 or 16, of a DeepLabv3+ without args.pkl.")
     ] = None,
     not_learned: Annotated[
         str | None,
@@ -102,6 +114,8 @@ def command(
         "config": config,
         "legend": legend,
         "fold": fold,
+        "args": args,
+        "output_stride": output_stride,
         "unlearned": _words(not_learned),
         "bands": _words(bands),
         "means": _numbers(means, "--means"),

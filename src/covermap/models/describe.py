@@ -47,6 +47,8 @@ def _network(card: BundleCard, model: Segmenter) -> Iterator[str]:
     count = sum(parameter.numel() for parameter in model.parameters())
     yield _line("Network", str(model.spec or card.model.spec))
     sides = f"multiples of {model.stride}" if model.fixed is None else f"of {model.fixed} only"
+    if model.fixed is None and model.stride == 1:
+        sides = f"of {model.minimum} and more"
     yield _line("", f"{count:,} parameters, image sides {sides}")
 
 

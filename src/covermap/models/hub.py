@@ -13,7 +13,9 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
-from covermap.errors import require
+from covermap.errors import InputError, require
+from covermap.models.bands import RGB
+from covermap.models.family import Weights
 from covermap.models.probe import first_line
 
 PATIENCE = 5.0
@@ -46,6 +48,32 @@ def hub_or_cache() -> Iterator[None]:
         raise ConnectionError(first_line(error)) from error
     finally:
         constants.HF_HUB_OFFLINE = offline
+
+
+def timm_weights(name: str) -> Weights:
+    """Get the weights of a network of the library timm that was trained on ImageNet.
+
+    Args:
+        name: the network with its tag, such as `resnet101.tv_in1k`.
+
+    Returns:
+        Its tensors by timm's names, made for red, green and blue.
+
+    Raises:
+        InputError: they cannot be fetched.
+    """
+    import timm
+
+    try:
+        with hub_or_cache():
+            encoder = timm.create_model(name, pretrained=True)
+    except OSError as error:
+        raise InputError(
+            f"Pretrained weights of the encoder {name!r} cannot be fetched "
+            f"({first_line(error)}). Without a network name a local file (model.weights: "
+            "PATH.safetensors), or start from random weights (model.pretrained: false)."
+        ) from error
+    return Weights(label=name, state=encoder.state_dict(), bands=RGB)
 
 
 def is_cached(repository: str, revision: str, *files: str) -> bool:

@@ -16,12 +16,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from covermap.errors import ConfigError, InputError
-from covermap.models.bands import RGB
+from covermap.errors import ConfigError
 from covermap.models.family import Family, Weights
-from covermap.models.hub import hub_or_cache
+from covermap.models.hub import timm_weights
 from covermap.models.options import parse_options
-from covermap.models.probe import first_line
 from covermap.models.segmenter import Context, LinearSegmenter, upsample
 
 STRIDE = 8
@@ -209,18 +207,7 @@ class PspNet50Family(Family):
 
     def fetch(self, options: PspNet50Options) -> Weights:
         """Get the weights of a ResNet-50 with the same stem; see `Family.fetch`."""
-        import timm
-
-        try:
-            with hub_or_cache():
-                encoder = timm.create_model(PRETRAINED, pretrained=True)
-        except OSError as error:
-            raise InputError(
-                f"Pretrained weights of the encoder {PRETRAINED!r} cannot be fetched "
-                f"({first_line(error)}). Without a network name a local file (model.weights: "
-                "PATH.safetensors), or start from random weights (model.pretrained: false)."
-            ) from error
-        return Weights(label=PRETRAINED, state=encoder.state_dict(), bands=RGB)
+        return timm_weights(PRETRAINED)
 
 
 FAMILY = PspNet50Family()

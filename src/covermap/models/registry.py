@@ -49,10 +49,13 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "smp": "covermap.models.smp:FAMILY",
         "compact": "covermap.models.compact:FAMILY",
+        "deeplab101": "covermap.models.deeplab101:FAMILY",
+        "fcn": "covermap.models.fcn:FAMILY",
         "gated": "covermap.models.gated:FAMILY",
         "hf": "covermap.models.hf:FAMILY",
         "pixel": "covermap.models.pixel:FAMILY",
         "pspnet50": "covermap.models.pspnet50:FAMILY",
+        "unet-bilinear": "covermap.models.unet_bilinear:FAMILY",
     }
 )
 """The families by name, each as `module:object` of a `Family`; imported when first used."""

@@ -238,6 +238,8 @@ class Segmenter(nn.Module, ABC):
     @property
     def sizes(self) -> str:
         """The image sides that the network takes, in words."""
+        if self.fixed is None and self.stride == 1:
+            return f"at least {self.minimum} pixels"
         if self.fixed is None:
             return f"multiples of {self.stride} pixels, at least {self.minimum}"
         return (

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from covermap.errors import ConfigError, InputError, nearest
 from covermap.models.bundle import Bundle
 from covermap.models.importers import published as publishing
+from covermap.models.importers.dfc2020_baseline import dfc2020_baseline
 from covermap.models.importers.diam import diam
 from covermap.models.importers.flair import flair
 from covermap.models.importers.importer import Importer, ImportReport
@@ -36,7 +37,12 @@ __all__ = [
 ]
 
 IMPORTERS: Mapping[str, Importer] = MappingProxyType(
-    {"flair": flair, "oem-baseline": oem_baseline, "diam": diam}
+    {
+        "flair": flair,
+        "oem-baseline": oem_baseline,
+        "diam": diam,
+        "dfc2020-baseline": dfc2020_baseline,
+    }
 )
 """The importers that come with covermap, by name."""
 
