@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import segmentation_models_pytorch as library
 import torch
 
 from covermap import Bundle
+from covermap.models.registry import ModelSpec, build
 
 SMALL = "tu-test_resnet"
 
@@ -69,6 +72,31 @@ def test_list(run):
     assert "checksum not known" in shown.out
 
 
+def test_a_baseline_of_dfc2020_with_its_settings(run, tmp_path: Path):
+    state = build(ModelSpec("unet-bilinear"), 4, 9).state_dict()
+    state = {name.replace("classifier", "outc.conv"): value for name, value in state.items()}
+    checkpoint, args = tmp_path / "checkpoint_step_5000.pth", tmp_path / "args.pkl"
+    torch.save({"model_state_dict": state, "step": 5000}, checkpoint)
+    groups = {"use_s2hr": True, "use_s2mr": False, "use_s2lr": False, "use_s1": False}
+    settings = Namespace(**groups, model="unet", no_savanna=True, out_stride=16)
+    args.write_bytes(pickle.dumps(settings))
+    target = tmp_path / "a.safetensors"
+    words = ("import", checkpoint, "--as", "dfc2020-baseline", "-o", target, "--quiet")
+    shown = run(*words, "--args", args)
+    assert shown.code == 0, shown.err
+    assert "128 of 128 matched" in shown.out
+    card = Bundle.load(target).card
+    assert [band.name for band in card.bands] == ["B02", "B03", "B04", "B08"]
+    assert card.legend["name"] == "dfc2020-9"
+    shown = run(*words, "--output-stride", 8)
+    assert shown.code == 1
+    assert "--output-stride goes with DeepLabv3+" in " ".join(shown.err.split())
+    args.write_bytes(pickle.dumps(Path("a")))
+    shown = run(*words, "--args", args)
+    assert shown.code == 1
+    assert "anything else could run code and is refused" in " ".join(shown.err.split())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -81,6 +109,8 @@ def test_list(run):
         (["--as", "diam", "--fold", "pascal5i/7"], "has the folds 0, 1, 2, 3; found 7"),
         (["--as", "diam", "--fold", "pascal5i/0"], "holds no network of DIaM or BAM"),
         (["--as", "oem-baseline", "--fold", "pascal5i/0"], "has no option 'fold'"),
+        (["--as", "dfc2020-baseline"], "holds no network of the DFC2020 baseline"),
+        (["--as", "flair", "--args", "a.pkl"], "has no option 'args'"),
         (["--as", "oem-baseline"], "holds no network of the OpenEarthMap few-shot baseline"),
         ([], "--as flair"),
     ],

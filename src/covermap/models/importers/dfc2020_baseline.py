@@ -8,8 +8,7 @@ is read from the tensors; most numbers of bands say which they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,12 @@ from covermap.errors import BandError, ConfigError, InputError, LegendError
 from covermap.legend import Legend
 from covermap.models.bundle import BandNorm, Bundle
 from covermap.models.importers.checkpoint import read_checkpoint, strip_prefix
+from covermap.models.importers.dfc2020_bands import (
+    GROUPS,
+    bands_by_count,
+    bands_of_groups,
+    baseline_sensor,
+)
 from covermap.models.importers.importer import (
     ImportReport,
     check_legend,
@@ -29,7 +34,6 @@ from covermap.models.importers.namespace import Plain, read_namespace
 from covermap.models.importers.network import FoundNetwork, assemble
 from covermap.models.importers.published import Published
 from covermap.models.segmenter import ModelSpec
-from covermap.sensors import Sensor, load_sensor
 
 LEVELS = (*(f"down{level}" for level in range(1, 5)), *(f"up{level}" for level in range(1, 5)))
 ROOTS = ("backbone", "aspp", "decoder", "inc", *LEVELS, "outc")
@@ -39,14 +43,6 @@ WHAT = (
     "of its DeepLabv3+ (backbone, aspp, decoder) or its U-Net (inc, down1 to down4, up1 to up4, "
     "outc)",
 )
-
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "use_s2hr": ("B02", "B03", "B04", "B08"),
-    "use_s2mr": ("B05", "B06", "B07", "B8A", "B11", "B12"),
-    "use_s2lr": ("B01", "B09", "B10"),
-    "use_s1": ("VV", "VH"),
-}
-"""Bands of each of the baseline's options; those chosen are sorted, Sentinel-1 last."""
 
 FAMILIES = {"deeplab": "deeplab101", "unet": "unet-bilinear"}
 """Our networks by the baseline's names."""
@@ -119,7 +115,7 @@ def dfc2020_baseline(
         ConfigError: an option contradicts `args.pkl` or is not valid.
         LegendError: legend and network disagree.
     """
-    sensor = _sensor()
+    sensor = baseline_sensor()
     given = _Stated(
         bands=None if bands is None else tuple(sensor.band(name).name for name in bands),
         output_stride=output_stride,
@@ -132,13 +128,14 @@ def dfc2020_baseline(
     classes = _length(state, LAST[family], 0, where)
     _refuse_contradictions(stated, family, classes, where)
     names = _band_names(stated.bands, _length(state, FIRST[family], 1, where), where)
+    legend = _legend(legend, classes, where)
     options, notes = _options(family, stated)
     norms = tuple(BandNorm.of(sensor.band(name)) for name in names)
     found = FoundNetwork(ModelSpec(family, options), len(norms), classes, state, notes=notes)
     model = assemble(found, norms, classes, where, ADVICE)
     bundle = Bundle.create(
         model,
-        legend=_legend(legend, classes, where),
+        legend=legend,
         bands=norms,
         sensor=sensor.name,
         gsd=gsd or sensor.gsd,
@@ -148,27 +145,6 @@ def dfc2020_baseline(
         provenance={"notes": imported_from(checkpoint), "licence": licence or ""},
     )
     return bundle, make_report(checkpoint, found, model, prefix)
-
-
-def _sensor() -> Sensor:
-    """The bands of Sentinel-2, then those of Sentinel-1, scaled to 0 … 1 as the baseline does."""
-    optical, radar = load_sensor("sentinel-2"), load_sensor("sentinel-1")
-    return Sensor(
-        name="dfc2020-baseline",
-        title="SEN12MS and DFC2020",
-        gsd=optical.gsd,
-        bands=(
-            *(replace(band, mean=0.0, std=10_000.0) for band in optical.bands),
-            *(replace(band, mean=-25.0, std=25.0) for band in radar.bands),
-        ),
-        dtype="float32",
-    )
-
-
-def _of_groups(groups: Sequence[str]) -> tuple[str, ...]:
-    """The bands of some of the baseline's options, in the order of its input."""
-    chosen = {name for group in groups for name in GROUPS[group]}
-    return tuple(name for name in _sensor().names if name in chosen)
 
 
 def _of_args(entries: Mapping[str, Plain], where: str) -> _Stated:
@@ -192,7 +168,7 @@ def _of_args(entries: Mapping[str, Plain], where: str) -> _Stated:
         raise InputError(f"{where}: chooses no bands ({', '.join(GROUPS)} are all False).")
     return _Stated(
         family=family,
-        bands=_of_groups(groups),
+        bands=bands_of_groups(groups),
         classes=9 if entry("no_savanna", bool) else 10,
         output_stride=entry("out_stride", int, 8, 16) if family == "deeplab101" else None,
     )
@@ -244,28 +220,15 @@ def _refuse_contradictions(stated: _Stated, family: str, classes: int, where: st
 
 def _band_names(stated: Sequence[str] | None, count: int, where: str) -> tuple[str, ...]:
     """The bands as stated, or else by their number."""
-    if stated is not None:
-        if len(stated) != count:
-            raise BandError(
-                f"{where}: its first layer takes {count} bands, but {len(stated)} are stated "
-                f"({', '.join(stated)}). Give the args.pkl of the same training (--args), or all "
-                "bands in the order of its input (--bands)."
-            )
-        return tuple(stated)
-    choices = [
-        bands
-        for size in range(1, len(GROUPS) + 1)
-        for groups in combinations(GROUPS, size)
-        if len(bands := _of_groups(groups)) == count
-    ]
-    if len(choices) == 1:
-        return choices[0]
-    listed = "; or ".join(f"--bands {','.join(bands)}" for bands in choices)
-    raise BandError(
-        f"{where}: its first layer takes {count} bands, and that does not say which. Give the "
-        f"args.pkl of its training (--args)"
-        + (f", or say {listed}." if listed else ", or name them in their order (--bands).")
-    )
+    if stated is None:
+        return bands_by_count(count, where)
+    if len(stated) != count:
+        raise BandError(
+            f"{where}: its first layer takes {count} bands, but {len(stated)} are stated "
+            f"({', '.join(stated)}). Give the args.pkl of the same training (--args), or all "
+            "bands in the order of its input (--bands)."
+        )
+    return tuple(stated)
 
 
 def _options(family: str, stated: _Stated) -> tuple[dict[str, int], tuple[str, ...]]:
