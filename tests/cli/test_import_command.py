@@ -109,7 +109,7 @@ def test_a_baseline_of_dfc2020_with_its_settings(run, tmp_path: Path):
         (["--as", "diam", "--fold", "pascal5i/7"], "has the folds 0, 1, 2, 3; found 7"),
         (["--as", "diam", "--fold", "pascal5i/0"], "holds no network of DIaM or BAM"),
         (["--as", "oem-baseline", "--fold", "pascal5i/0"], "has no option 'fold'"),
-        (["--as", "dfc2020-baseline"], "holds no network of the DFC2020 baseline"),
+        (["--as", "dfc2020-baseline"], "1 others are no part of it: criterion.weight"),
         (["--as", "flair", "--args", "a.pkl"], "has no option 'args'"),
         (["--as", "oem-baseline"], "holds no network of the OpenEarthMap few-shot baseline"),
         ([], "--as flair"),
