@@ -15,7 +15,7 @@ from torch import Tensor
 
 from covermap.errors import BandError, ConfigError, CovermapError, InputError, LegendError
 from covermap.models.importers import import_checkpoint
-from covermap.models.importers.dfc2020_bands import bands_by_count, bands_of_groups
+from covermap.models.importers.dfc2020_baseline import bands_by_count
 from importers.dfc2020_networks import (
     State,
     deeplab_scores,
@@ -114,17 +114,18 @@ def test_unet_gives_the_scores_of_the_published_network(
     assert card.provenance.notes.startswith("imported from checkpoint_step_5000.pth (sha256 ")
 
 
-@torch.no_grad()
 def test_images_are_scaled_as_the_baseline_does(unet: Path) -> None:
     bundle, _ = import_checkpoint(unet, "dfc2020-baseline")
-    raw = np.zeros((12, 1, 5), np.float32)
-    raw[:10] = [0, 1, 5000, 9999, 10_000]
-    raw[10:] = [-25, -12.5, 0, -20, -5]
-    expected = np.zeros((12, 1, 5))
-    expected[:10] = [0, 1e-4, 0.5, 0.9999, 1]
-    expected[10:] = [0, 0.5, 1, 0.2, 0.8]
-    seen = bundle.normalise(raw, np.ones((1, 5), bool)).numpy()
-    np.testing.assert_allclose(seen, expected, atol=1e-6)
+    assert bundle.card.sensor == "dfc2020-baseline"
+    optical = [0, 1, 5000, 9999, 10_000, 10_001, 65_535]
+    radar = [-25, -12.5, 0, -40, np.nan, np.inf, -np.inf]
+    raw = np.array([optical] * 10 + [radar] * 2, np.float32)
+    physical = np.stack(
+        [band.to_physical(row) for band, row in zip(bundle.sensor.bands, raw, strict=True)]
+    )
+    seen = bundle.normalise(physical[:, None], np.ones((1, 7), bool)).numpy()[:, 0]
+    np.testing.assert_allclose(seen[:10], [[0, 1e-4, 0.5, 0.9999, 1, 1, 1]] * 10, atol=1e-6)
+    np.testing.assert_allclose(seen[10:], [[0, 0.5, 1, 0, 1, 1, 0]] * 2, atol=1e-6)
 
 
 LAYOUTS: dict[str, tuple[Callable[[State], Any], str]] = {
@@ -166,10 +167,13 @@ CHOICES = {
 
 @pytest.mark.parametrize(("groups", "names"), CHOICES.items(), ids=lambda v: "+".join(v))
 def test_bands_are_sorted_and_known_by_their_number(
-    groups: tuple[str, ...], names: tuple[str, ...]
+    groups: tuple[str, ...], names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    assert bands_of_groups(groups[::-1]) == names
     assert bands_by_count(len(names), "a.pth") == names
+    path = save({"outc.conv.weight": torch.zeros(9, 64, 1, 1)}, tmp_path / "a.pth")
+    args = arguments(tmp_path / "args.pkl", *groups)
+    with pytest.raises(ConfigError, match=rf"the file of --args says {','.join(names)}\. Leave"):
+        import_checkpoint(path, "dfc2020-baseline", args=args, bands=["B01"])
 
 
 def test_ambiguous_numbers_of_bands_say_what_to_give(unet_state: State, tmp_path: Path) -> None:
@@ -180,7 +184,7 @@ def test_ambiguous_numbers_of_bands_say_what_to_give(unet_state: State, tmp_path
     with pytest.raises(
         BandError,
         match=r"takes 6 bands, and that does not say which.*--args\), or say "
-        r"--bands B05,B06,B07,B8A,B11,B12; or --bands B02,B03,B04,B08,VV,VH\.",
+        r"--bands s2-20m or --bands s2-10m,s1\.",
     ):
         import_checkpoint(write(6), "dfc2020-baseline")
     bundle, _ = import_checkpoint(
@@ -190,7 +194,11 @@ def test_ambiguous_numbers_of_bands_say_what_to_give(unet_state: State, tmp_path
     args = arguments(tmp_path / "args.pkl", MR)
     bundle, _ = import_checkpoint(tmp_path / "a.pth", "dfc2020-baseline", args=args)
     assert bundle.band_names == ("B05", "B06", "B07", "B8A", "B11", "B12")
-    with pytest.raises(BandError, match=r"takes 9 bands.*; or --bands [B0-9A,]+,VV,VH\.$"):
+    bundle, _ = import_checkpoint(tmp_path / "a.pth", "dfc2020-baseline", bands=["s2-10m", "s1"])
+    assert bundle.band_names == ("B02", "B03", "B04", "B08", "VV", "VH")
+    with pytest.raises(
+        BandError, match=r"say --bands s2-20m,s2-60m or --bands s2-10m,s2-60m,s1\.$"
+    ):
         bands_by_count(9, "a.pth")
     with pytest.raises(BandError, match=r"takes 14 bands.*, or name them in the order of its"):
         import_checkpoint(write(14), "dfc2020-baseline")

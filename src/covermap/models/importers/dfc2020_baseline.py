@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,6 @@ from covermap.errors import BandError, ConfigError, InputError, LegendError
 from covermap.legend import Legend
 from covermap.models.bundle import BandNorm, Bundle
 from covermap.models.importers.checkpoint import read_checkpoint, strip_prefix
-from covermap.models.importers.dfc2020_bands import (
-    GROUPS,
-    bands_by_count,
-    bands_of_groups,
-    baseline_sensor,
-)
 from covermap.models.importers.importer import (
     ImportReport,
     check_legend,
@@ -34,6 +29,7 @@ from covermap.models.importers.namespace import Plain, read_namespace
 from covermap.models.importers.network import FoundNetwork, assemble
 from covermap.models.importers.published import Published
 from covermap.models.segmenter import ModelSpec
+from covermap.sensors import load_sensor
 
 LEVELS = (*(f"down{level}" for level in range(1, 5)), *(f"up{level}" for level in range(1, 5)))
 ROOTS = ("backbone", "aspp", "decoder", "inc", *LEVELS, "outc")
@@ -43,6 +39,12 @@ WHAT = (
     "of its DeepLabv3+ (backbone, aspp, decoder) or its U-Net (inc, down1 to down4, up1 to up4, "
     "outc)",
 )
+
+SENSOR = "dfc2020-baseline"
+"""The bands that the baseline knows, scaled as it scales them, in the order of its input."""
+
+GROUPS = {"use_s2hr": "s2-10m", "use_s2mr": "s2-20m", "use_s2lr": "s2-60m", "use_s1": "s1"}
+"""The sensor's groups of bands by the baseline's options."""
 
 FAMILIES = {"deeplab": "deeplab101", "unet": "unet-bilinear"}
 """Our networks by the baseline's names."""
@@ -99,7 +101,8 @@ def dfc2020_baseline(
         path: the checkpoint.
         published: not used.
         args: the `args.pkl` of its training; read as plain values, never as code.
-        bands: names in the order of its input, where there is no `args.pkl`.
+        bands: names in the order of its input, or of groups of the sensor `dfc2020-baseline`,
+            where there is no `args.pkl`.
         output_stride: 8 or 16, of a DeepLab without `args.pkl`; 16 by default.
         legend: name, file or value; by default that of the baseline with as many classes.
         gsd: metres per pixel; 10 by default.
@@ -115,9 +118,9 @@ def dfc2020_baseline(
         ConfigError: an option contradicts `args.pkl` or is not valid.
         LegendError: legend and network disagree.
     """
-    sensor = baseline_sensor()
+    sensor = load_sensor(SENSOR)
     given = _Stated(
-        bands=None if bands is None else tuple(sensor.band(name).name for name in bands),
+        bands=None if bands is None else sensor.subset(sensor.expand(bands)).names,
         output_stride=output_stride,
     )
     stated = given if args is None else _agreed(given, _of_args(read_namespace(args), str(args)))
@@ -163,12 +166,12 @@ def _of_args(entries: Mapping[str, Plain], where: str) -> _Stated:
         return value
 
     family = FAMILIES[entry("model", str, *FAMILIES)]
-    groups = [name for name in GROUPS if entry(name, bool)]
+    groups = [group for option, group in GROUPS.items() if entry(option, bool)]
     if not groups:
         raise InputError(f"{where}: chooses no bands ({', '.join(GROUPS)} are all False).")
     return _Stated(
         family=family,
-        bands=bands_of_groups(groups),
+        bands=load_sensor(SENSOR).expand(groups),
         classes=9 if entry("no_savanna", bool) else 10,
         output_stride=entry("out_stride", int, 8, 16) if family == "deeplab101" else None,
     )
@@ -229,6 +232,36 @@ def _band_names(stated: Sequence[str] | None, count: int, where: str) -> tuple[s
             "bands in the order of its input (--bands)."
         )
     return tuple(stated)
+
+
+def bands_by_count(count: int, where: str) -> tuple[str, ...]:
+    """Names of the bands of a network that takes so many.
+
+    Args:
+        count: number of bands.
+        where: the checkpoint, for messages.
+
+    Returns:
+        The bands in the order of the network's input.
+
+    Raises:
+        BandError: no choice of the baseline, or more than one, has that number.
+    """
+    sensor = load_sensor(SENSOR)
+    choices = [
+        groups
+        for size in range(1, len(GROUPS) + 1)
+        for groups in combinations(GROUPS.values(), size)
+        if len(sensor.expand(groups)) == count
+    ]
+    if len(choices) == 1:
+        return sensor.expand(choices[0])
+    listed = " or ".join(f"--bands {','.join(groups)}" for groups in choices)
+    raise BandError(
+        f"{where}: its first layer takes {count} bands, and that does not say which. Give the "
+        f"args.pkl of its training (--args), or "
+        + (f"say {listed}." if listed else "name them in the order of its input (--bands).")
+    )
 
 
 def _options(family: str, stated: _Stated) -> tuple[dict[str, int], tuple[str, ...]]:
