@@ -16,6 +16,8 @@ from torch import Tensor
 from covermap.errors import BandError, ConfigError, CovermapError, InputError, LegendError
 from covermap.models.importers import import_checkpoint
 from covermap.models.importers.dfc2020_baseline import bands_by_count
+from covermap.models.runtime import Runtime
+from covermap.models.tiled import predict_image
 from importers.dfc2020_networks import (
     State,
     deeplab_scores,
@@ -106,6 +108,15 @@ def test_unet_gives_the_scores_of_the_published_network(
         torch.testing.assert_close(
             bundle.model(image), unet_scores(unet_state, image), atol=2e-4, rtol=2e-4
         )
+    pixels = np.random.default_rng(4).uniform(0, 10_000, (12, 200, 200)).astype(np.float32)
+    pixels[10:] = pixels[10:] / 400 - 25
+    valid = np.ones((200, 200), bool)
+    mapped = predict_image(Runtime(bundle), pixels, valid, tile=512, margin=0).classes
+    scaled = np.concatenate([pixels[:10] / 10_000, pixels[10:] / 25 + 1])
+    alone = unet_scores(unet_state, torch.from_numpy(scaled)[None])[0].argmax(0).numpy()
+    assert len(np.unique(alone)) > 1
+    assert (mapped == alone).mean() > 0.999
+    assert "image sides of 16 and more" in bundle.describe()
     assert ",".join(bundle.band_names) == TWELVE
     assert bundle.legend.values == (1, 2, 4, 5, 6, 7, 8, 9, 10)
     card = bundle.card
