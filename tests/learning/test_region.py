@@ -11,7 +11,10 @@ import torch
 from covermap.data.sample import Sample
 from covermap.errors import ConfigError
 from covermap.learning.assembling import assumed_prior
+from covermap.learning.config import SupervisedConfig
+from covermap.learning.preparing import Prepared
 from covermap.learning.region import adapt_prior
+from covermap.learning.weighting import ClassCounts
 from covermap.legend import load_legend
 from covermap.models import registry
 from covermap.models.bundle import BandNorm, Bundle
@@ -88,12 +91,24 @@ def test_imagery_of_home_stands_in_for_what_the_bundle_does_not_say(bundle: Bund
     assert np.allclose(change.after, THERE, atol=0.03)
 
 
+def assumed(pixels: list[int], weights: list[float], tau: float = 0.0, taught=()) -> object:  # type: ignore[no-untyped-def]
+    counts = ClassCounts(tuple(pixels), tuple(pixels))
+    config = SupervisedConfig(logit_adjustment=tau)
+    learned = [count > 0 or bool(taught) for count in pixels]
+    return assumed_prior(config, Prepared("", (), counts, None), weights, learned, taught)
+
+
 def test_scores_assume_the_shares_times_the_weights() -> None:
-    assert assumed_prior([60, 30, 10], [1, 1, 1]) == pytest.approx((0.6, 0.3, 0.1))
-    assert assumed_prior([60, 30, 10], [1, 2, 0]) == pytest.approx((0.5, 0.5, 0))
+    assert assumed([60, 30, 10], [1, 1, 1]) == pytest.approx((0.6, 0.3, 0.1))
+    assert assumed([60, 30, 10], [1, 2, 0]) == pytest.approx((0.5, 0.5, 0))
     # Adjusted in full, classes are taken to be equally frequent; by half, as their roots are.
-    assert assumed_prior([60, 0, 10], [1, 1, 1], 1.0) == pytest.approx((0.5, 0, 0.5))
+    assert assumed([60, 0, 10], [1, 1, 1], 1.0) == pytest.approx((0.5, 0, 0.5))
     root = math.sqrt(60), math.sqrt(10)
     expected = (root[0] / sum(root), root[1] / sum(root))
-    assert assumed_prior([60, 10], [1, 1], 0.5) == pytest.approx(expected)
-    assert assumed_prior([0, 0], [1, 1]) is None
+    assert assumed([60, 10], [1, 1], 0.5) == pytest.approx(expected)
+    assert assumed([0, 0], [1, 1]) is None
+
+
+def test_what_labels_do_not_tell_is_not_assumed() -> None:
+    assert assumed([60, 0], [1, 0], 0.5, ["b"]) is None
+    assert assumed([60, 0], [1, 0], 1.0, ["b"]) == pytest.approx((0.5, 0.5))

@@ -102,7 +102,7 @@ def assemble(
             "licence": config.licence,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "start": "" if start is None else start.digest,
-            "prior": assumed_prior(prepared.counts.pixels, weights, config.logit_adjustment),
+            "prior": assumed_prior(config, prepared, weights, learned, taught),
         },
     )
     return Parts(prepared, legend, weights, learned, network, template)
@@ -168,7 +168,11 @@ def _make_network(
 
 
 def assumed_prior(
-    pixels: Sequence[int], weights: Sequence[float], adjustment: float = 0.0
+    config: SupervisedConfig,
+    prepared: Prepared,
+    weights: Sequence[float],
+    learned: Sequence[bool],
+    taught: Collection[str] = (),
 ) -> tuple[float, ...] | None:
     """Shares of the classes that the scores of a trained network assume.
 
@@ -176,15 +180,21 @@ def assumed_prior(
     by τ log n (Menon et al. 2021) what is left without them is p(x | k) n_k^(1 − τ).
 
     Args:
-        pixels: (K,) labelled pixels of each class, n.
+        config: its logit adjustment is τ.
+        prepared: its counts are n.
         weights: (K,) class weights, w.
-        adjustment: τ.
+        learned: (K,) classes that may be predicted.
+        taught: classes that are learned otherwise than from labels of their own.
 
     Returns:
-        (K,) shares that sum to 1, 0 for classes not learned; None without any pixel.
+        (K,) shares that sum to 1, 0 for classes not learned; None where they are not known.
     """
-    counts = np.array(pixels, np.float64)
-    shares = np.where(counts > 0, counts, 1) ** (1 - adjustment) * (counts > 0) * weights
+    rest = 1 - config.logit_adjustment
+    if taught and rest:
+        return None  # labels do not tell how frequent the classes were taught to be
+    counts = np.ones(len(weights)) if taught else np.array(prepared.counts.pixels, np.float64)
+    shares = np.where(counts > 0, counts, 1) ** rest * (counts > 0) * np.array(learned)
+    shares = shares if taught else shares * weights
     return tuple(map(float, shares / shares.sum())) if shares.sum() > 0 else None
 
 

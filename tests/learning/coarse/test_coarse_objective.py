@@ -232,3 +232,20 @@ def test_all_mistakes_are_told_at_once() -> None:
         assert text in str(caught.value)
     with pytest.raises(ConfigError, match="nothing would be learned"):
         CoarseConfig(pixel=0)
+
+
+def test_adjusted_methods_see_the_shares_that_labels_and_composition_imply() -> None:
+    first = torch.tensor([True, False])
+    loss = SegmentationLoss({"ce": 1.0}, 3)
+    config = CoarseConfig(pixel=0, forward=1.0)
+    made = CoarseObjective(config, loss, COMPOSITION, first, adjustment=0.5)
+    now = step()
+    _, parts = made(now)
+    coarse = now.batch["coarse"]
+    counts = torch.bincount(coarse.flatten(), minlength=3).double().numpy()
+    prior = counts / counts.sum()
+    shares = prior @ SHARE
+    shifted = now.logits + torch.from_numpy(0.5 * np.log(shares)).float().view(1, 3, 1, 1)
+    matrix = transition(torch.from_numpy(SHARE).float(), torch.from_numpy(prior).float())
+    expected = forward_correction(shifted, coarse, matrix)
+    assert float(parts["forward"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)

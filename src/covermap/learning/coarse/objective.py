@@ -27,6 +27,8 @@ from covermap.legend import IGNORE
 _NOISE = 0.1
 """Standard deviation of the noise of views, in standard deviations of a band."""
 
+_LEAST_SHARE = 1e-4
+
 _DROPPED = 0.2
 """Chance that a band is left out of a view."""
 
@@ -53,6 +55,7 @@ class CoarseObjective(Objective):
         loss: SegmentationLoss,
         composition: Composition,
         first: Tensor,
+        adjustment: float = 0.0,
     ) -> None:
         """Put the parts together.
 
@@ -61,10 +64,11 @@ class CoarseObjective(Objective):
             loss: of pixels and labels.
             composition: what is known of the coarse classes.
             first: (C,) bool, bands of the image that the first sensor sees.
+            adjustment: strength of logit adjustment, as in `loss`; see `scores`.
         """
         super().__init__()
         classes = len(composition.fine)
-        self.config, self.loss = config, loss
+        self.config, self.loss, self.adjustment = config, loss, adjustment
         self.running = RunningComposition(composition, config.strength)
         self.thresholds = ClassThresholds(classes, least=config.least_confidence)
         self.target = SegmentationLoss({"ce": 1.0}, classes)
@@ -90,6 +94,28 @@ class CoarseObjective(Objective):
         """(Z, K) float32, how much it differs from cell to cell."""
         return self.running.variance if self.config.estimate else self.given_variance
 
+    @property
+    def prior(self) -> Tensor:
+        """(K,) float32, how frequent the classes are, going by coarse labels and composition."""
+        return self.running.coarse_prior @ self.share
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Logits as the methods see them: with tau times the logarithm of the classes' shares.
+
+        So the network itself is left to tell classes apart as if they were equally frequent (Menon
+        et al. 2021, equation 10, with the shares that the coarse labels imply).
+
+        Args:
+            logits: (B, K, H, W) float.
+
+        Returns:
+            (B, K, H, W) float32.
+        """
+        if not self.adjustment:
+            return logits.float()
+        shift = self.adjustment * self.prior.clamp_min(_LEAST_SHARE).log()
+        return logits.float() + shift.view(1, -1, 1, 1)
+
     def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss and its terms; see `Objective.forward`."""
         config, label = self.config, step.batch["label"]
@@ -101,9 +127,10 @@ class CoarseObjective(Objective):
         pixels = self.loss.parts(step.logits, label) if config.pixel else {}
         cells = Cells.of(step.batch["cell"], coarse, least=config.least)
         self._count(step, cells)
-        found |= self._forward(step, coarse) | self._cells(step, cells)
+        scores = self.scores(step.logits)
+        found |= self._forward(scores, coarse) | self._cells(scores, cells)
         if config.teacher:
-            found["teacher"] = self._teacher(step, coarse) if began else step.logits.sum() * 0
+            found["teacher"] = self._teacher(step, scores, coarse) if began else scores.sum() * 0
         total = sum((getattr(config, name) * part for name, part in found.items()), torch.zeros(()))
         if pixels:
             fade = config.fade if began and config.teacher else 1.0
@@ -118,31 +145,29 @@ class CoarseObjective(Objective):
     def _count(self, step: Step, cells: Cells) -> None:
         """Keep count of the coarse classes, and of what the network makes of them."""
         if self.training and torch.is_grad_enabled():
-            self.running.update(step.logits.detach().float().softmax(1), cells)
+            self.running.update(self.scores(step.logits.detach()).softmax(1), cells)
 
-    def _forward(self, step: Step, coarse: Tensor) -> dict[str, Tensor]:
+    def _forward(self, scores: Tensor, coarse: Tensor) -> dict[str, Tensor]:
         if not self.config.forward:
             return {}
         matrix = transition(self.share, self.running.coarse_prior)
-        return {"forward": forward_correction(step.logits, coarse, matrix, self._weights())}
+        return {"forward": forward_correction(scores, coarse, matrix, self._weights())}
 
-    def _cells(self, step: Step, cells: Cells) -> dict[str, Tensor]:
+    def _cells(self, scores: Tensor, cells: Cells) -> dict[str, Tensor]:
         """Terms of whole cells."""
         config, found = self.config, {}
         if config.statistics:
             found["statistics"] = statistics_matching(
-                step.logits, cells, self.share, self.variance, self._weights()
+                scores, cells, self.share, self.variance, self._weights()
             )
         if config.proportions:
-            pooled = pool_mean(step.logits, cells)
+            pooled = pool_mean(scores, cells)
             found["proportions"] = proportion_cross_entropy(
                 pooled, cells, self.share, self._weights()
             )
         if config.bags:
-            prior = self.running.coarse_prior @ self.share
-            found["bags"] = bag_risk(
-                self._pool(step.logits, cells), cells, self.dominant, prior, config.bag_balance
-            )
+            pooled = self._pool(scores, cells)
+            found["bags"] = bag_risk(pooled, cells, self.dominant, self.prior, config.bag_balance)
         return found
 
     def _pool(self, logits: Tensor, cells: Cells) -> Tensor:
@@ -181,18 +206,19 @@ class CoarseObjective(Objective):
     def _pseudo(self, teacher: nn.Module, step: Step, coarse: Tensor) -> Tensor:
         """What the teacher is confident of: (B, H, W) int64, 255 where it is not."""
         config = self.config
-        p = step.stage.run(teacher, step.image, step.batch).float().softmax(1)
+        logits = step.stage.run(teacher, step.image, step.batch)
+        p = self.scores(logits).softmax(1)
         if config.refine != "none":
-            factor = self.share
-            if config.refine == "forbid":
-                factor = (factor >= config.forbidden).float()
-            p = refine(p, coarse, factor, config.forbidden)
+            held = (self.share >= config.forbidden).float()
+            if config.refine == "weigh":
+                held = held * self.share / self.prior.clamp_min(_LEAST_SHARE)
+            p = refine(p, coarse, held)
         self.thresholds.update(p, step.batch["valid"])
         label = pseudo_labels(p, self.thresholds.thresholds)
         return torch.where(step.batch["valid"], label, IGNORE)
 
-    def _teacher(self, step: Step, coarse: Tensor) -> Tensor:
+    def _teacher(self, step: Step, scores: Tensor, coarse: Tensor) -> Tensor:
         if step.average is None:
-            return step.logits.sum() * 0
-        target: Tensor = self.target(step.logits, self._pseudo(step.average, step, coarse))
+            return scores.sum() * 0
+        target: Tensor = self.target(scores, self._pseudo(step.average, step, coarse))
         return target

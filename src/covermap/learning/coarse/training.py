@@ -130,4 +130,5 @@ def make_objective(
                 f"coarse.first_bands leaves the {'second' if first.all() else 'first'} sensor "
                 "without a band; each of the two must see at least one."
             )
-    return CoarseObjective(coarse, make_loss(config, parts), composition, first)
+    loss = make_loss(config, parts)
+    return CoarseObjective(coarse, loss, composition, first, config.logit_adjustment)
