@@ -139,3 +139,27 @@ def test_json_round_trip():
     assert table["classes"]["a"]["iou"] == 0.5
     assert table["classes"]["b"]["precision"] is None
     assert table["unmapped"] == 1
+
+
+@pytest.mark.parametrize("classes", [1, 2, 9, 14, 15, 16, 17, 100, 254, 255])
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 4096, (1 << 20) + 3])
+def test_counts_are_those_of_a_plain_table(classes, size):
+    rng = np.random.default_rng(classes + size)
+    truth, prediction = rng.integers(0, classes + 1, (2, size))
+    truth[truth == classes] = prediction[prediction == classes] = 255
+    matrix = ConfusionMatrix(classes)
+    matrix.update(truth.astype(np.uint8), prediction)
+    table = np.zeros((256, 256), int)
+    np.add.at(table, (truth, prediction), 1)
+    assert (matrix.matrix == table[:classes, :classes]).all()
+    assert (matrix.unmapped == table[:classes, 255]).all()
+
+
+@pytest.mark.parametrize("classes", [3, 40])
+def test_what_is_predicted_where_there_is_no_truth_does_not_matter(classes):
+    matrix = count([255, 255, 1], [77, 2, 2], classes)
+    assert matrix.matrix.sum() == matrix.matrix[1, 2] == 1
+    with pytest.raises(LegendError, match="prediction holds the class indices 77"):
+        count([255, 0, 1], [77, 77, 2], classes)
+    with pytest.raises(LegendError, match="truth holds the class indices 200, 254"):
+        count([254, 200, 1], [0, 0, 2], classes)

@@ -78,3 +78,95 @@ def test_malformed_files_are_explained(tmp_path, text, says):
 def test_unknown_sensor_hints():
     with pytest.raises(ConfigError, match="Did you mean 'sentinel-2'"):
         load_sensor("sentinel2")
+
+
+def test_values_are_clipped_after_scaling():
+    band = Band("a", 0, 1, 0, 1, scale=0.5, offset=-1, clip=(0, 3))
+    assert band.converts
+    assert band.to_physical(np.array([0, 2, 4, 9], np.uint8)).tolist() == [0, 0, 1, 3]
+
+
+def test_what_nan_stands_for():
+    band = load_sensor("dfc2020-baseline").band("VV")
+    raw = np.array([np.nan, np.inf, -np.inf, -30, -12.5], np.float64)
+    assert band.to_physical(raw).tolist() == [0, 0, -25, -25, -12.5]
+    scaled = Band("a", 0, 1, 0, 1, scale=2, offset=1, clip=(-9, 9), nan=3)
+    assert scaled.to_physical(raw).tolist() == [7, 9, -9, -9, -9]
+
+
+def test_nan_needs_limits():
+    with pytest.raises(ConfigError, match=r"takes NaN for 0.*needs clip: \[least, greatest\]"):
+        Band("a", 0, 1, 0, 1, nan=0)
+    with pytest.raises(ConfigError, match=r"clip \[1, 1\]"):
+        Band("a", 0, 1, 0, 1, clip=(1, 1))
+
+
+def test_the_baselines_scaling_as_a_table():
+    sensor = load_sensor("dfc2020-baseline")
+    assert sensor.names == load_sensor("sentinel-1-2").names
+    for band in sensor.bands[:13]:
+        assert (band.mean, band.std, band.clip, band.nan) == (0, 10000, (0, 10000), None)
+    for band in sensor.bands[13:]:
+        assert (band.mean, band.std, band.clip, band.nan) == (-25, 25, (-25, 0), 0)
+
+
+def test_both_sensors_in_one_are_the_two():
+    both = load_sensor("sentinel-1-2")
+    assert both.bands[:13] == load_sensor("sentinel-2").bands
+    assert both.bands[13:] == load_sensor("sentinel-1").bands
+
+
+NUMBERS = dict(zip(load_sensor("sentinel-2").names, range(1, 14), strict=True))
+"""Numbers of the bands in SEN12MS's Sentinel-2 files."""
+
+
+@pytest.mark.parametrize(
+    ("groups", "numbers"),
+    [
+        (["s2-10m"], [2, 3, 4, 8]),
+        (["s2-20m", "s2-10m"], [2, 3, 4, 5, 6, 7, 8, 9, 12, 13]),
+        (["s2-10m", "S2-60m"], [1, 2, 3, 4, 8, 10, 11]),
+        (["s2-60m", "s2-20m", "s2-10m"], list(range(1, 14))),
+        (["s1", "s2-10m"], [2, 3, 4, 8, "VV", "VH"]),
+        (["s1"], ["VV", "VH"]),
+    ],
+)
+def test_groups_come_in_the_order_of_the_baseline(groups, numbers):
+    found = load_sensor("dfc2020-baseline").expand(groups)
+    assert [NUMBERS.get(name, name) for name in found] == numbers
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["B12", "VV", "B02"], ["B12", "VV", "B02"]),
+        (["VV", "s2-10m", "B05"], ["VV", "B02", "B03", "B04", "B08", "B05"]),
+        (["s2-10m", "VV", "s1"], ["B02", "B03", "B04", "B08", "VH", "VV"]),
+        (["red", "s2-10m"], ["red", "B02", "B03", "B08"]),
+        (["s2-10m", "height"], ["B02", "B03", "B04", "B08", "height"]),
+    ],
+)
+def test_bands_named_one_by_one_keep_their_places(names, expected):
+    assert load_sensor("sentinel-1-2").expand(names) == tuple(expected)
+
+
+def test_groups_hold_what_there_is():
+    sensor = load_sensor("sentinel-1-2")
+    assert sensor.expand(["s2-60m"], load_sensor("sentinel-2-l2a").names) == ("B01", "B09")
+    assert sensor.expand(["s2-10m"], ["blue", "b4", "x"]) == ("blue", "b4")
+    with pytest.raises(BandError, match=r"group 's1' is VV, VH, .* there are: B01, B02"):
+        sensor.expand(["s1"], ["B01", "B02"])
+
+
+def test_a_part_of_a_sensor_has_whole_groups_only():
+    part = load_sensor("sentinel-1-2").subset(["VH", "VV", "B02"])
+    assert dict(part.groups) == {"s1": ("VV", "VH")}
+
+
+@pytest.mark.parametrize("groups", [{"B1": ["B02"]}, {"x": ["red"]}, {"x": []}])
+def test_groups_that_are_none(groups):
+    table = {**load_sensor("sentinel-2").to_dict(), "groups": groups}
+    with pytest.raises(ConfigError, match="group"):
+        Sensor.from_dict(table)
+    with pytest.raises(ConfigError, match="a list of bands for each name"):
+        Sensor.from_dict({**table, "groups": {"x": "B02"}})

@@ -104,7 +104,8 @@ class Band:
         value = raw.astype(np.float32)
         if self.nan is not None:
             value = np.nan_to_num(value, nan=self.nan)
-        value = value * np.float32(self.scale) + np.float32(self.offset)
+        with np.errstate(over="ignore"):  # infinite numbers are very large ones there
+            value = value * np.float32(self.scale) + np.float32(self.offset)
         if self.decibel:
             value = 10 * np.log10(np.maximum(value, np.float32(_DECIBEL_FLOOR)))
         if self.clip is not None:

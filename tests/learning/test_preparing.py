@@ -10,8 +10,14 @@ from tiny_landscape import BANDS, LEGEND, collection, landscape, write_records
 from tiny_network import TINY
 
 from covermap.data.collection import Datasets
-from covermap.errors import ConfigError, InputError
-from covermap.learning.preparing import band_norms, check_labelled, fingerprint, prepare
+from covermap.errors import BandError, ConfigError, InputError
+from covermap.learning.preparing import (
+    band_norms,
+    check_labelled,
+    fingerprint,
+    learned_bands,
+    prepare,
+)
 from covermap.learning.run import RunDirectory
 from covermap.models.bundle import BandNorm, Bundle
 from covermap.models.registry import build
@@ -134,3 +140,23 @@ def test_batches_are_normalised_as_the_bundle_normalises_images():
     batch = bundle.normalise_batch(torch.from_numpy(image), torch.from_numpy(valid))
     for i in range(2):
         assert torch.equal(batch[i], bundle.normalise(image[i], valid[i]))
+
+
+def test_groups_of_bands_become_bands(datasets, make_config, tmp_path):
+    sensor = replace(SENSOR, groups={"visible": ("red", "green", "blue"), "warm": ("red",)})
+    train = replace(datasets.train, sensor=sensor)
+    assert learned_bands(make_config(), train) is None
+    assert learned_bands(make_config(bands=("Visible",)), train) == BANDS
+    assert learned_bands(make_config(bands=("blue", "warm")), train) == ("blue", "red")
+    with RunDirectory.create(tmp_path / "run", "") as run:
+        found = prepare(make_config(bands=("blue", "warm")), Datasets(train), None, run)
+    assert [band.name for band in found.bands] == ["blue", "red"]
+
+
+def test_names_of_no_band_and_no_group(datasets, make_config):
+    sensor = replace(SENSOR, groups={"visible": ("red", "green", "blue")})
+    train = replace(datasets.train, sensor=sensor)
+    with pytest.raises(BandError, match=r"'visable' is no band .*Did you mean 'visible'"):
+        learned_bands(make_config(bands=("visable",)), train)
+    with pytest.raises(BandError, match=r"'rd' is no band .*Did you mean 'red'.*bands are: red"):
+        learned_bands(make_config(bands=("rd",)), replace(datasets.train, sensor=None))

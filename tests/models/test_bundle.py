@@ -448,3 +448,33 @@ def test_others_can_read_a_bundle_as_any_new_file(make_bundle: MakeBundle, tmp_p
     plain.touch()
     path = make_bundle().save(tmp_path / "a.safetensors")
     assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_limits_of_bands_are_kept(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    norm = BandNorm.of(Band("VV", -25, 25, -25, 0, clip=(-25, 0), nan=0))
+    plain = make_bundle()
+    bands = [norm, *plain.bands[1:]]
+    path = tmp_path / "a.safetensors"
+    Bundle.create(plain.model, legend=plain.legend, bands=bands).save(path)
+    found = Bundle.load(path)
+    assert found.bands[0] == norm
+    assert found.sensor.bands[0].clip == (-25, 0)
+    assert found.sensor.bands[0].nan == 0
+    assert "clipped to -25 … 0, NaN is 0" in found.describe()
+    with pytest.raises(ValueError, match="nan needs clip"):
+        BandNorm(name="a", mean=0, std=1, low=0, high=1, nan=0)
+    with pytest.raises(ValueError, match="clip"):
+        BandNorm(name="a", mean=0, std=1, low=0, high=1, clip=(1, 0))
+
+
+def test_cards_without_limits_are_as_before(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Versions that know no limits refuse unknown entries, and digests must not change."""
+    path = tmp_path / "a.safetensors"
+    make_bundle().save(path)
+    head, _ = header(path)
+    card = json.loads(head["__metadata__"]["covermap.bundle"])["card"]
+    assert set(card["bands"][0]) == {
+        *("name", "mean", "std", "low", "high", "scale", "offset", "decibel", "unit"),
+        *("wavelength_nm", "aliases"),
+    }
+    assert Bundle.load(path).digest == make_bundle().digest

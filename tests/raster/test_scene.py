@@ -21,6 +21,7 @@ from rasterio.enums import ColorInterp
 
 from covermap.errors import BandError, InputError
 from covermap.grid import Window
+from covermap.raster.reading import SceneReader
 from covermap.raster.scene import open_scene
 from covermap.sensors import Band, Sensor, load_sensor
 
@@ -390,3 +391,65 @@ def test_reads_over_http(write_raster, numbers, tmp_path, monkeypatch):
                 open_scene(f"{address}/nothing.tif")
         finally:
             server.shutdown()
+
+
+def test_limits_and_what_nan_stands_for(write_raster):
+    echo = np.array([[[np.nan, np.inf, -np.inf, -3, 4]]] * 2)
+    light = np.array([[[0, 7, 300, 65535, 9]]], np.uint16)
+    first = write_raster("a.tif", light, names=("a",))
+    second = write_raster("b.tif", echo, names=("b", "c"))
+    bands = (
+        make_band("a", clip=(5, 400)),
+        make_band("b", clip=(-2, 2), nan=1),
+        make_band("c"),
+    )
+    scene = open_scene([first, second], sensor=make_sensor(*bands))
+    pixels, valid = scene.select(("b", "a")).read()
+    assert valid.all()
+    assert pixels.tolist() == [[[1, 2, -2, -2, 2]], [[5, 7, 300, 400, 9]]]
+    # Where the third band has no answer, neither have the others.
+    pixels, valid = scene.read()
+    assert valid.tolist() == [[False, False, False, True, True]]
+    assert pixels[:, 0].tolist() == [[0, 0, 0, 400, 9], [0, 0, 0, -2, 2], [0, 0, 0, -3, 4]]
+    raw, valid = scene.select(("b",)).raw().read()
+    assert valid.all()
+    assert raw[0, 0, [0, 3]].tolist() == [1, -3]
+
+
+def test_infinite_numbers_survive_resampling(write_raster):
+    echo = np.full((1, 8, 8), -10, np.float32)
+    echo[0, 0, 0], echo[0, 4, 4] = np.nan, -np.inf
+    path = write_raster("a.tif", echo, names=("b",))
+    sensor = make_sensor(make_band("b", clip=(-25, 0), nan=0))
+    pixels, valid = open_scene(path, sensor=sensor, gsd=20).read()
+    assert valid.all()
+    assert np.isfinite(pixels).all()
+    assert pixels[0, 0, 0] == pytest.approx(-7.5)
+    assert pixels[0, 2, 2] == -25
+
+
+@pytest.mark.parametrize("order", ["abc", "cab", "b", "ca"])
+def test_bands_in_any_order_of_files_of_two_dtypes(write_raster, order):
+    """Bands that follow each other are read in place, others are not: the numbers are the same."""
+    values = np.arange(24).reshape(2, 3, 4)
+    first = write_raster("a.tif", values.astype(np.uint16), names=("a", "b"), nodata=5)
+    second = write_raster("b.tif", values[:1] / 4, names=("c",))
+    pixels, valid = open_scene([first, second]).select(tuple(order)).read()
+    expected = {"a": values[0], "b": values[1], "c": values[0] / 4}
+    hole = np.zeros((3, 4), bool)
+    hole[1, 1] = "a" in order
+    np.testing.assert_array_equal(valid, ~hole)
+    for got, name in zip(pixels, order, strict=True):
+        np.testing.assert_array_equal(got, np.where(hole, 0, expected[name]))
+
+
+def test_open_files_are_handed_to_a_reader(write_raster, numbers, monkeypatch):
+    path = write_raster("a.tif", numbers(2, 4, 5, "uint8"), names=("a", "b"))
+    opened: dict = {}
+    scene = open_scene(path, keep=opened)
+    assert list(opened) == [str(path)]
+    monkeypatch.setattr("covermap.raster.reading.open_dataset", None)  # nothing more is opened
+    reader = SceneReader(scene, opened)
+    np.testing.assert_array_equal(reader.read()[0], numbers(2, 4, 5, "uint8"))
+    reader.close()
+    assert opened[str(path)].closed
