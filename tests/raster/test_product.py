@@ -217,6 +217,10 @@ def test_a_product_much_finer_than_the_image_is_read_in_parts(
     for one, other in zip(reader.read_cells(grid, window), cells, strict=True):
         np.testing.assert_array_equal(one, other)
     assert max(sizes) <= 500
+    monkeypatch.setattr(module, "_MAX_PIXELS", 300)
+    np.testing.assert_array_equal(reader.read(grid, window), whole)
+    for one, other in zip(reader.read_cells(grid, window), cells, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_palettes_bands_and_masks_are_read_as_labels_are(write_raster: WriteRaster) -> None:

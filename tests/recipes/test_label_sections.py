@@ -156,6 +156,17 @@ def test_the_schema_documents_the_sections() -> None:
     assert "root" in schema["$defs"]["OtherData"]["properties"]
 
 
+def test_the_recipes_of_the_documentation_are_valid() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "coarse.md").read_text()
+    blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
+    recipes = [parse_recipe(yaml.safe_load(b), "docs") for b in blocks if "product:" in b]
+    assert recipes
+    for recipe in recipes:
+        coarse, fine = load_legend(recipe.data.labels.legend), load_legend(recipe.data.legend)
+        assert (coarse.remap_to(fine) < 255).sum() > 3
+        assert recipe.data.val.labels is None
+
+
 # -- data sets ---------------------------------------------------------------------------------
 
 

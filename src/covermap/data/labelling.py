@@ -21,7 +21,7 @@ from covermap.raster.product import Product, ProductReader, open_product
 from covermap.raster.scene import Scene
 from covermap.raster.vector import is_vector
 
-_MOST_REGION = 1 << 28
+_MOST_REGION = 1 << 25
 """Pixels of a record that are searched for connected regions."""
 
 

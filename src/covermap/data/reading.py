@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_CACHE = 2 << 30
 """Bytes of decoded imagery that a reader keeps in memory unless told otherwise."""
 
+_MOST_CELLS = 1 << 24
+"""Pixels of a record whose cells are found at once, to be held."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
@@ -184,8 +187,9 @@ class RecordReader:
             for record in self.collection.index.records:
                 if self.collection.labelled(record) and record.id not in self._labels:
                     need = self.window(record).height * self.window(record).width
+                    huge = self._cells and need > _MOST_CELLS
                     need *= 4 if self._cells else 1
-                    if need <= left:
+                    if need <= left and not huge:
                         left -= need
                         labels.append(record)
                 known = record.images in self._images or record.images in images

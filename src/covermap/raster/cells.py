@@ -86,29 +86,30 @@ def region_cells(index: Values, side: int) -> tuple[Cells, Values]:
     height, width = index.shape
     starts = np.ones(index.shape, bool)
     starts[:, 1:] = index[:, 1:] != index[:, :-1]
-    run = np.cumsum(starts.ravel()).reshape(index.shape) - 1
+    run = np.cumsum(starts.ravel(), dtype=np.int32).reshape(index.shape) - np.int32(1)
     # Two runs that lie below one another first meet where one of them starts.
     meet = (index[1:] == index[:-1]) & (starts[1:] | starts[:-1])
     region = _join(int(run[-1, -1]) + 1, run[:-1][meet], run[1:][meet])
     rows, cols = np.nonzero(starts)
-    top, left = np.full(len(region), height), np.full(len(region), width)
+    top, left = np.full(len(region), height, np.int32), np.full(len(region), width, np.int32)
     np.minimum.at(top, region, rows)
     np.minimum.at(left, region, cols)
     region = region[run]
-    down = (np.arange(height)[:, None] - top[region]) // side
-    across = (np.arange(width) - left[region]) // side
-    ids = (region * (height // side + 1) + down) * (width // side + 1) + across
+    ids = region.astype(np.int64) * (height // side + 1)
+    ids += (np.arange(height, dtype=np.int32)[:, None] - top[region]) // side
+    ids *= width // side + 1
+    ids += (np.arange(width, dtype=np.int32) - left[region]) // side
     return cells_of(ids, index)
 
 
 def _join(
-    count: int, one: npt.NDArray[np.intp], other: npt.NDArray[np.intp]
-) -> npt.NDArray[np.intp]:
+    count: int, one: npt.NDArray[np.int32], other: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
     """Return (count,) the least number that each number is linked with, over any number of links.
 
     Trees are hooked onto trees of a lesser root and then flattened, until all links are within one.
     """
-    root = np.arange(count)
+    root = np.arange(count, dtype=np.int32)
     while len(one):
         np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
         while not np.array_equal(flat := root[root], root):

@@ -42,6 +42,9 @@ _FAR = (1 << 31) - 1
 _MAX_BLOCK = 1 << 24
 """Pixels of a product that are held at once."""
 
+_MAX_PIXELS = 1 << 20
+"""Pixels of an image whose places are worked out at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -127,7 +130,8 @@ class ProductReader:
             InputError: the image has no coordinate system, or the product cannot be read there.
             LegendError: the product holds a value there that is not in its legend.
         """
-        return self._sample(grid, window)[2]
+        parts = [self._sample(grid, part)[2] for part in _strips(window)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def read_cells(self, grid: Grid, window: Window) -> tuple[Cells, Values]:
         """Read the cell under each pixel of a window, and the class of each cell.
@@ -147,7 +151,11 @@ class ProductReader:
             InputError: the image has no coordinate system, or the product cannot be read there.
             LegendError: the product holds a value there that is not in its legend.
         """
-        rows, cols, index = self._sample(grid, window)
+        parts = [self._sample(grid, part) for part in _strips(window)]
+        rows, cols, index = parts[0]
+        if len(parts) > 1:
+            rows, cols = (np.concatenate([part[axis] for part in parts]) for axis in (0, 1))
+            index = np.concatenate([part[2] for part in parts])
         known = index != IGNORE
         if not known.any():
             return np.full(window.shape, -1, np.int32), np.zeros(0, np.uint8)
@@ -199,6 +207,15 @@ def _around(rows: Places, cols: Places) -> Window:
     """The least window of the product that holds all these pixels."""
     row, col = int(rows.min()), int(cols.min())
     return Window(row, col, int(rows.max()) - row + 1, int(cols.max()) - col + 1)
+
+
+def _strips(window: Window) -> list[Window]:
+    """Cut a window into strips of rows, so that places take little memory."""
+    height = max(1, _MAX_PIXELS // max(1, window.width))
+    rows = range(window.row, window.stop_row, height)
+    return [
+        Window(row, window.col, min(height, window.stop_row - row), window.width) for row in rows
+    ] or [window]
 
 
 def _halves(window: Window, block: Window) -> tuple[Window, Window]:
