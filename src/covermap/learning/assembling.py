@@ -146,6 +146,7 @@ def _make_network(
                 start.card.model.spec,
                 config.model,
             )
+        _check_trainable(start.model)
         network, _ = start.start_model(prepared.bands, legend.names)
     elif config.model is not None:
         network = registry.build(
@@ -153,11 +154,7 @@ def _make_network(
         )
     else:
         raise ConfigError("Neither a network (model) nor a bundle to start from is given.")
-    if not any(True for _ in network.parameters()):
-        raise ConfigError(
-            "This network has no weights that training could change. A forest is grown anew, by "
-            "`learner: forest`."
-        )
+    _check_trainable(network)
     for name, side in (("patch", config.patch), ("val_patch", config.evaluation_patch)):
         if network.fit(side) != side:
             raise ConfigError(
@@ -196,6 +193,14 @@ def assumed_prior(
     shares = np.where(counts > 0, counts, 1) ** rest * (counts > 0) * np.array(learned)
     shares = shares if taught else shares * weights
     return tuple(map(float, shares / shares.sum())) if shares.sum() > 0 else None
+
+
+def _check_trainable(network: Segmenter) -> None:
+    if not any(True for _ in network.parameters()):
+        raise ConfigError(
+            "The network has no weights that training could change. A forest is grown anew, by "
+            "`learner: forest`."
+        )
 
 
 def make_loss(config: SupervisedConfig, parts: Parts) -> SegmentationLoss:

@@ -60,7 +60,7 @@ class ForestConfig:
     cache: float = 2.0
     trees: int = 100
     max_leaves: int = 4096
-    max_depth: int | None = None
+    max_depth: int | None = 16
     min_leaf: int = 5
     max_features: Literal["sqrt", "log2"] | float = "sqrt"
     samples: int = 100_000
@@ -70,8 +70,8 @@ class ForestConfig:
     indices: Literal["auto"] | tuple[str, ...] = "auto"
     blurs: tuple[int, ...] = (1, 3, 6)
     textures: tuple[int, ...] = (1, 3)
-    rounds: int = 1
-    doubt: float = 0.2
+    rounds: int = 2
+    doubt: float = 0.6
     keep: float = 0.5
     workers: int | Literal["auto"] = "auto"
 

@@ -11,10 +11,9 @@ threshold in its place every comparison comes out the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ MAX_LEAVES = 4096
 _CHUNK = 1 << 14
 """Pixels that go through a tree together on a CPU: what they need stays in its cache."""
 
-_STRIP = 1 << 17
+_STRIP = 1 << 16
 """Pixels of an image whose features exist at once."""
 
 _GPU_FACTOR = 8
@@ -157,10 +156,10 @@ class ForestSegmenter(Segmenter):
             BandError: the image does not have the network's number of bands.
         """
         self.check_input(image)
-        # A compiler would unroll every level of every tree.
-        by_strips = torch.compiler.disable(self._by_strips)  # type: ignore[no-untyped-call]
-        scores: Tensor = by_strips(image)
-        return scores
+        by_strips: Callable[[Tensor], Tensor] = self._by_strips
+        if torch.compiler.is_compiling():  # it would unroll every level of every tree
+            by_strips = torch.compiler.disable(by_strips)  # type: ignore[no-untyped-call]
+        return by_strips(image)
 
     def _by_strips(self, image: Tensor) -> Tensor:
         count, _, height, width = image.shape
@@ -191,28 +190,40 @@ class ForestSegmenter(Segmenter):
         Returns:
             (K, N) float32, 0 to 1, the mean of the trees' shares.
         """
-        total = features.shape[1]
-        out = features.new_empty((self.classes, total))
-        chunk = self._enough(_CHUNK, features.device)
+        out = features.new_empty((self.classes, features.shape[1]))
         tables = _Tables.of(self)
+        strip = self._enough(_STRIP, features.device)
+        for start in range(0, features.shape[1], strip):
+            part = slice(start, start + strip)
+            leaf = self._leaves(tables, features[:, part].contiguous())
+            shares = F.embedding_bag(leaf.t().contiguous(), tables.shares, mode="sum")
+            out[:, part] = (shares / self.trees).t()
+        return out
+
+    def _leaves(self, tables: _Tables, features: Tensor) -> Tensor:
+        """(T, N) int32, rows of the leaves that pixels (F, N) come to."""
+        count, device = features.shape[1], features.device
+        leaf = torch.empty((self.trees, count), dtype=torch.int32, device=device)
+        chunk = self._enough(_CHUNK, device)
         inference = torch.is_inference_mode_enabled()
 
-        def fill(part: tuple[int, int]) -> None:
-            # Neither mode is handed on to threads.
+        def walk(start: int) -> None:
+            # Threads begin with modes of their own.
             with torch.inference_mode(inference), torch.no_grad():
-                out[:, part[0] : part[1]] = tables.vote(features[:, part[0] : part[1]]).t()
+                part = slice(start, start + chunk)
+                tables.walk(features[:, part].contiguous(), leaf[:, part])
 
-        parts = list(pairwise([*range(0, total, chunk), total])) if total else []
-        threads = min(len(parts), torch.get_num_threads())
-        if threads < 2 or features.device.type != "cpu":
-            for part in parts:
-                fill(part)
-            return out
-        # Operations on so few pixels stay on one thread each.
+        starts = range(0, count, chunk)
+        threads = min(len(starts), torch.get_num_threads()) if device.type == "cpu" else 1
+        if threads < 2:
+            for start in starts:
+                walk(start)
+            return leaf
+        # Operations on so few numbers stay on one thread each, so chunks are shared out instead.
         with ThreadPoolExecutor(threads, "covermap-forest") as pool:
-            for _ in pool.map(fill, parts):
+            for _ in pool.map(walk, starts):
                 pass
-        return out
+        return leaf
 
 
 @dataclass(frozen=True)
@@ -250,29 +261,19 @@ class _Tables:
             depths=tuple(forest.depth.tolist()),
         )
 
-    def vote(self, features: Tensor) -> Tensor:
-        """Mean class shares of pixels.
-
-        Args:
-            features: (F, N) float32, finite; F · N is below 2³¹.
-
-        Returns:
-            (N, K) float32.
-        """
-        leaf = torch.stack(list(self._walk(features.contiguous())), 1)
-        return F.embedding_bag(leaf, self.shares, mode="sum") / len(self.depths)
-
-    def _walk(self, features: Tensor) -> Iterator[Tensor]:
-        """For each tree (N,) int32, the row of the leaf that each pixel comes to.
+    def walk(self, features: Tensor, leaf: Tensor) -> None:
+        """Find the leaves that pixels come to.
 
         `x > t` is the sign of t - x as a whole number: comparing to truth values, and adding them,
         takes several times as long. Results are written in place, since making a tensor takes as
         long as filling it.
+
+        Args:
+            features: (F, N) float32, finite, contiguous; F · N is below 2³¹.
+            leaf: (T, N) int32, filled with rows of `shares`.
         """
         count, device = features.shape[1], features.device
-        low, half, sign = (
-            torch.tensor(n, dtype=torch.int32, device=device) for n in (0xFFFF, 16, 31)
-        )
+        low, half, sign = torch.tensor([0xFFFF, 16, 31], dtype=torch.int32, device=device)
         place = torch.arange(count, dtype=torch.int32, device=device)
         node, word, spot = (torch.empty_like(place) for _ in range(3))
         value, limit = (torch.empty(count, device=device) for _ in range(2))
@@ -291,7 +292,7 @@ class _Tables:
                 torch.bitwise_right_shift(beyond, sign, out=beyond)
                 torch.bitwise_right_shift(word, half, out=word)
                 torch.sub(word, beyond, out=node)
-            yield self.row[tree].index_select(0, node)
+            torch.index_select(self.row[tree], 0, node, out=leaf[tree])
 
 
 class ForestFamily(Family):
