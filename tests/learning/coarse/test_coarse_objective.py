@@ -73,7 +73,13 @@ def step(share: float = 0.0, seed: int = 1, average: nn.Module | None = None) ->
 
 
 def test_the_loss_is_the_sum_of_the_methods() -> None:
-    chosen = {"pixel": 0.5, "forward": 2.0, "statistics": 0.3, "proportions": 0.7}
+    chosen = {
+        "pixel": 0.5,
+        "forward": 2.0,
+        "statistics": 0.3,
+        "proportions": 0.7,
+        "forward_cells": 0.9,
+    }
     made, now = objective(**chosen), step()
     total, parts = made(now)
     p = now.logits.softmax(1)
@@ -81,7 +87,16 @@ def test_the_loss_is_the_sum_of_the_methods() -> None:
     counts = torch.bincount(now.batch["coarse"].flatten(), minlength=3).float()
     share = torch.from_numpy(SHARE).float()
     cells = Cells.of(now.batch["cell"], now.batch["coarse"])
+    matrix = transition(share, counts / counts.sum())
+    # One sighting per cell: its mean probabilities, and the class of its first pixel.
+    sightings = []
+    for patch in range(2):
+        for number in range(4):
+            inside = now.batch["cell"][patch] == number
+            z = int(now.batch["coarse"][patch][inside][0])
+            sightings.append(-((p[patch][:, inside].mean(1) * matrix[:, z]).sum()).log())
     expected = {
+        "forward_cells": torch.stack(sightings).mean(),
         "ce": nn.functional.cross_entropy(now.logits, now.batch["label"]),
         "forward": forward_correction(
             now.logits, now.batch["coarse"], transition(share, counts / counts.sum())

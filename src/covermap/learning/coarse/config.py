@@ -20,6 +20,8 @@ class CoarseConfig:
         pixel: factor of the losses of training.loss on the class that a pixel's cell maps to.
         forward: factor of forward correction: a cell's class teaches all classes that such cells
             hold, whichever a pixel looks like.
+        forward_cells: factor of the same for whole cells: the mean prediction of a cell against its
+            class, so that a large cell counts as one sighting.
         statistics: factor of statistics matching (label super-resolution): the shares predicted in
             a cell are to be like those of its class.
         proportions: factor of learning from proportions: cross-entropy of the shares of a cell's
@@ -51,12 +53,13 @@ class CoarseConfig:
             way, which is held to the given one.
         strength: how many cells of each coarse class the given composition is worth then.
         balance: exponent of the coarse classes' inverse frequencies as their weights in forward,
-            statistics and proportions, 0 (all cells alike) to 1 (all classes alike).
-        least: pixels of the smallest cell that statistics, proportions and bags look at.
+            forward_cells, statistics and proportions, 0 (all cells alike) to 1 (all classes alike).
+        least: pixels of the smallest cell that counts as one.
     """
 
     pixel: float = 1.0
     forward: float = 0.0
+    forward_cells: float = 0.0
     statistics: float = 0.0
     proportions: float = 0.0
     bags: float = 0.0
@@ -88,7 +91,10 @@ class CoarseConfig:
         Raises:
             ConfigError: lists all mistakes.
         """
-        factors = ("pixel", "forward", "statistics", "proportions", "bags", "views", "teacher")
+        factors = (
+            *("pixel", "forward", "forward_cells", "statistics", "proportions", "bags"),
+            *("views", "teacher"),
+        )
         shares = (
             *("bag_balance", "keep", "keep_ramp", "start", "least_confidence", "forbidden"),
             *("purity", "balance"),
@@ -118,8 +124,3 @@ class CoarseConfig:
             raise ConfigError(
                 "The settings for coarse labels are not valid:\n  " + "\n  ".join(wrong)
             )
-
-    @property
-    def wants_cells(self) -> bool:
-        """Whether a method looks at whole cells."""
-        return any((self.statistics, self.proportions, self.bags, self.estimate))

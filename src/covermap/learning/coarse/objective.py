@@ -128,7 +128,7 @@ class CoarseObjective(Objective):
         cells = Cells.of(step.batch["cell"], coarse, least=config.least)
         self._count(step, cells)
         scores = self.scores(step.logits)
-        found |= self._forward(scores, coarse) | self._cells(scores, cells)
+        found |= self._forward(scores, coarse, cells) | self._cells(scores, cells)
         if config.teacher:
             found["teacher"] = self._teacher(step, scores, coarse) if began else scores.sum() * 0
         total = sum((getattr(config, name) * part for name, part in found.items()), torch.zeros(()))
@@ -147,11 +147,16 @@ class CoarseObjective(Objective):
         if self.training and torch.is_grad_enabled():
             self.running.update(self.scores(step.logits.detach()).softmax(1), cells)
 
-    def _forward(self, scores: Tensor, coarse: Tensor) -> dict[str, Tensor]:
-        if not self.config.forward:
-            return {}
+    def _forward(self, scores: Tensor, coarse: Tensor, cells: Cells) -> dict[str, Tensor]:
+        """Terms of forward correction, of pixels and of whole cells."""
+        config, found = self.config, {}
         matrix = transition(self.share, self.running.coarse_prior)
-        return {"forward": forward_correction(scores, coarse, matrix, self._weights())}
+        if config.forward:
+            found["forward"] = forward_correction(scores, coarse, matrix, self._weights())
+        if config.forward_cells:
+            pooled, value = pool_mean(scores, cells)[:, :, None, None], cells.value[:, None, None]
+            found["forward_cells"] = forward_correction(pooled, value, matrix, self._weights())
+        return found
 
     def _cells(self, scores: Tensor, cells: Cells) -> dict[str, Tensor]:
         """Terms of whole cells."""

@@ -89,7 +89,8 @@ def compose_of(coarse: CoarseConfig, collection: Collection) -> Composition:
 
 def _taught(coarse: CoarseConfig, composition: Composition) -> list[int]:
     """Classes that cells teach though none is labelled so."""
-    if not any((coarse.forward, coarse.statistics, coarse.proportions)):
+    teaching = (coarse.forward, coarse.forward_cells, coarse.statistics, coarse.proportions)
+    if not any(teaching):
         return []
     held = composition.share[composition.known] >= coarse.forbidden
     return np.flatnonzero(held.any(0)).tolist()
