@@ -3,9 +3,9 @@
     COVERMAP_DATA=… python benchmarks/coarse_zion.py runs [--rows plain …] [--seeds 0 1 2]
 
 Labels are NLCD's 8 classes. Rows of the group `coarse300` learn from a product of 0.003° cells
-(about 300 m) in geographic coordinates, the commonest class of each, laid under the scene by its place on
-Earth. All are scored in the northern part against NLCD at 30 m, which no row sees there. Rows named
-"… prior" are adapted to the north's class shares afterwards, from imagery alone.
+(about 300 m) in geographic coordinates, the commonest class of each, laid under the scene by its
+place on Earth. All are scored in the northern part against NLCD at 30 m, which no row sees there.
+Rows named "… prior" are adapted to the north's class shares afterwards, from imagery alone.
 """
 
 from __future__ import annotations
