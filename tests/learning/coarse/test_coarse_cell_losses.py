@@ -19,7 +19,11 @@ from covermap.learning.coarse.proportions import (
     proportion_cross_entropy,
 )
 from covermap.learning.coarse.statistics import statistics_matching
-from covermap.learning.coarse.transition import forward_correction, transition
+from covermap.learning.coarse.transition import (
+    forward_correction,
+    forward_correction_of_cells,
+    transition,
+)
 
 SHARE = np.array([[0.7, 0.2, 0.1, 0.0], [0.1, 0.1, 0.3, 0.5], [0.25, 0.25, 0.25, 0.25]])
 VARIANCE = np.array([[0.02, 0.01, 0.01, 0.0], [0.03, 0.01, 0.02, 0.02], [0.05, 0.01, 0.02, 0.04]])
@@ -99,6 +103,18 @@ def test_forward_correction_bears_zeros_and_extremes():
 def test_forward_correction_of_nothing():
     logits, coarse, _ = empty()
     harmless(forward_correction(logits, coarse, torch.full((4, 3), 1 / 3)), logits)
+
+
+def test_forward_correction_of_cells_is_the_formula_by_loops():
+    logits, values, cell, coarse, cells = tensors(14)
+    matrix = transition(t(SHARE), t([0.5, 0.3, 0.2])).numpy()
+    p, total, weight = softmax(logits), 0.0, 0.0
+    for z, places in groups(cell, coarse):
+        eta = np.mean([p[b, :, y, x] for b, y, x in places], 0)
+        total += WEIGHTS[z] * -math.log(sum(matrix[k, z] * eta[k] for k in range(4)))
+        weight += WEIGHTS[z]
+    found = forward_correction_of_cells(pool_mean(values, cells), cells, t(matrix), t(WEIGHTS))
+    assert found.item() == pytest.approx(total / weight, rel=1e-5)
 
 
 # statistics matching
@@ -292,12 +308,13 @@ def test_bag_risk_mixes_both_risks():
     [
         lambda v, c: statistics_matching(v, c, t(SHARE), t(VARIANCE)),
         lambda v, c: proportion_cross_entropy(pool_mean(v, c), c, t(SHARE)),
+        lambda v, c: forward_correction_of_cells(pool_mean(v, c), c, torch.full((4, 3), 1 / 3)),
         lambda v, c: bag_risk(
             pool_log_sum_exp(v, c), c, torch.tensor([0, 3, 255]), torch.full((4,), 0.4)
         ),
         lambda v, c: AttentionPool(4)(v, v, c).sum(),
     ],
-    ids=["statistics", "proportions", "bags", "attention"],
+    ids=["statistics", "proportions", "forward", "bags", "attention"],
 )
 class TestEveryLossOfCells:
     def test_nothing_to_learn_from_is_harmless(self, loss):

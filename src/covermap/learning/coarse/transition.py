@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from covermap.learning.coarse.cells import Cells
 from covermap.learning.loss_basis import pixel_weights, positive
 from covermap.legend import IGNORE
 
@@ -58,3 +59,28 @@ def forward_correction(
     loss = -(log_p + log_t.T[inside].movedim(-1, 1)).logsumexp(1)
     each = pixel_weights(coarse, weights.float())
     return (each * loss).sum() / positive(each.sum())
+
+
+def forward_correction_of_cells(
+    log_pooled: Tensor, cells: Cells, matrix: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Forward correction with the shares predicted in a whole cell in place of one pixel's classes.
+
+    −log Σ_l T[l, z] η_l per cell of class z, with η_l = mean_B p_l, averaged over cells with the
+    weight of their class: the chance of the label of a pixel drawn from the cell. The label of a
+    coarse cell says something of the cell, not of each of its pixels; a pixel may so be a class
+    that hardly ever bears this label, as long as the others account for it.
+
+    Args:
+        log_pooled: (M, K) float, log η (see `proportions.pool_mean`).
+        cells: of the batch.
+        matrix: (K, Z) float, T, rows sum to 1.
+        weights: (Z,) float of the coarse classes, at least 0; all 1 by default.
+
+    Returns:
+        () float32, at least 0.
+    """
+    # Cells stand for pixels: log η is normalised already, and log-softmax leaves it as it is.
+    return forward_correction(
+        log_pooled[:, :, None, None], cells.value[:, None, None], matrix, weights
+    )
