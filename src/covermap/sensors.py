@@ -109,7 +109,7 @@ class Band:
         if self.decibel:
             value = 10 * np.log10(np.maximum(value, np.float32(_DECIBEL_FLOOR)))
         if self.clip is not None:
-            value = np.clip(value, *map(np.float32, self.clip))
+            value = np.clip(value, np.float32(self.clip[0]), np.float32(self.clip[1]))
         return value.astype(np.float32, copy=False)
 
 
