@@ -27,7 +27,7 @@ def ramp(pixels: np.ndarray) -> np.ndarray:
     rows, cols = np.indices(pixels.shape[1:])
     if len(pixels) == 2:
         return (-20 + np.stack([cols, -cols]) / 8).astype(pixels.dtype)
-    pixels[3], pixels[2], pixels[1] = 100 * cols, 100 * rows, 3000 * ((rows + cols) % 2)
+    pixels[3], pixels[2], pixels[1] = 100 * cols, 100 * rows, 6000 * ((rows + cols) % 2)
     return pixels
 
 

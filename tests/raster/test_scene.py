@@ -453,3 +453,17 @@ def test_open_files_are_handed_to_a_reader(write_raster, numbers, monkeypatch):
     np.testing.assert_array_equal(reader.read()[0], numbers(2, 4, 5, "uint8"))
     reader.close()
     assert opened[str(path)].closed
+
+
+def test_few_files_of_a_mosaic_are_kept_open(write_raster, numbers):
+    shifted = [Affine(10.0, 0.0, 5e5 + 50 * i, 0.0, -10.0, 5.4e6) for i in range(9)]
+    paths = [
+        write_raster(f"{i}.tif", numbers(1, 4, 5, "uint8"), names=("a",), transform=place)
+        for i, place in enumerate(shifted)
+    ]
+    opened: dict = {}
+    scene = open_scene(paths, keep=opened)
+    assert 0 < len(opened) <= 4
+    reader = SceneReader(scene, opened)
+    assert reader.read()[0].shape == (1, 4, 45)
+    reader.close()

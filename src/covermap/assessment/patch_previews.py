@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,15 @@ from covermap.errors import LegendError
 from covermap.legend import IGNORE, Legend
 from covermap.mapping.patches import Form, prediction_path
 from covermap.progress import SILENT, Progress
-from covermap.raster.composite import choose_channels, color_classes, compose, shrink
+from covermap.raster.composite import (
+    Limits,
+    choose_channels,
+    color_classes,
+    compose,
+    find_true_color,
+    shrink,
+    stretch_limits,
+)
 from covermap.raster.scene import Scene
 
 SIDE = 512
@@ -70,7 +79,7 @@ def write_patch_previews(
             order = [reader.bands.index(name) for name in shown]
             path = prediction_path(folder, record, form)
             pictures = [
-                ("image", compose(pixels[order], valid)),
+                ("image", compose(pixels[order], valid, _limits(scene, pixels[order], valid))),
                 ("prediction", color_classes(read_prediction(path, window, legend, form), legend)),
             ]
             truth = reader.read_label(record, window) if collection.legend is not None else None
@@ -88,6 +97,15 @@ def _shown_bands(scene: Scene) -> tuple[str, ...]:
     if len(folded) <= 2 and "vv" in folded:
         return (scene.bands[folded.index("vv")],) * 3
     return tuple(scene.bands[channel] for channel in choose_channels(scene.bands))
+
+
+def _limits(scene: Scene, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Limits:
+    """Values to show as black and white: common ones for true colours, to keep their balance."""
+    limits = stretch_limits(pixels, valid)
+    if find_true_color(scene.bands) is None:
+        return limits
+    lows, highs = zip(*limits, strict=True)
+    return ((min(lows), max(highs)),) * 3
 
 
 def _in_colors_of(

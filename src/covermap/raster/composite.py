@@ -23,6 +23,18 @@ _RIGHT = (222, 226, 230, 255)
 _WRONG = (200, 30, 45, 255)
 
 
+def find_true_color(bands: Sequence[str]) -> tuple[int, int, int] | None:
+    """Return which bands are red, green and blue, None where they cannot be told by name.
+
+    Args:
+        bands: band names.
+    """
+    folded = [name.casefold() for name in bands]
+    found = [next((folded.index(n) for n in names if n in folded), None) for names in _COLOR_NAMES]
+    red, green, blue = found
+    return None if red is None or green is None or blue is None else (red, green, blue)
+
+
 def choose_channels(bands: Sequence[str]) -> tuple[int, int, int]:
     """Return which bands to show as red, green and blue.
 
@@ -32,11 +44,9 @@ def choose_channels(bands: Sequence[str]) -> tuple[int, int, int]:
     Args:
         bands: band names, at least one.
     """
-    folded = [name.casefold() for name in bands]
-    found = [next((folded.index(n) for n in names if n in folded), None) for names in _COLOR_NAMES]
-    red, green, blue = found
-    if red is not None and green is not None and blue is not None:
-        return red, green, blue
+    true_color = find_true_color(bands)
+    if true_color is not None:
+        return true_color
     if len(bands) >= 3:
         return 0, 1, 2
     return (0, 1, 0) if len(bands) == 2 else (0, 0, 0)

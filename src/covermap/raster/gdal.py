@@ -34,6 +34,9 @@ MAX_BLOCK_BYTES = 1 << 30
 MAX_READ_BYTES = 8 << 30
 """A single read of more than this is refused."""
 
+MAX_KEPT = 4
+"""Files that stay open between their headers and their pixels: many records are open at once."""
+
 _REMOTE = re.compile(r"^(/vsi|[A-Za-z][A-Za-z0-9+.-]+:|<VRTDataset)")
 warning_lock = threading.Lock()
 """Held while warnings are silenced, which Python does for all threads at once."""
@@ -163,7 +166,7 @@ def read_header(path: str | Path, keep: dict[str, Any] | None = None) -> Header:
     Args:
         path: local path, URL, `/vsi…` name or VRT text.
         keep: takes the open dataset under the header's path, for pixels that are read next; the
-            file is closed when not given.
+            file is closed when not given, or where it holds `MAX_KEPT` of them.
 
     Raises:
         InputError: the file is missing, not a raster, or promises what cannot be read.
@@ -176,7 +179,7 @@ def read_header(path: str | Path, keep: dict[str, Any] | None = None) -> Header:
         except BaseException:
             dataset.close()
             raise
-        if keep is None or name in keep:
+        if keep is None or name in keep or len(keep) >= MAX_KEPT:
             dataset.close()
         else:
             keep[name] = dataset

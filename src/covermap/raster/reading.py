@@ -298,7 +298,7 @@ def to_physical(pixels: Pixels, valid: Mask, sources: Sequence[BandSource]) -> t
             np.log10(band, out=band, where=band > 0)
             band *= 10
         if source.clip is not None:
-            np.clip(band, *map(np.float32, source.clip), out=band)
+            np.clip(band, np.float32(source.clip[0]), np.float32(source.clip[1]), out=band)
     if not valid.all():
         np.copyto(values, 0, where=~valid)
     return values, valid

@@ -19,7 +19,11 @@ from covermap.learning.coarse.proportions import (
 from covermap.learning.coarse.running import RunningComposition
 from covermap.learning.coarse.statistics import statistics_matching
 from covermap.learning.coarse.teacher import ClassThresholds, pseudo_labels, refine
-from covermap.learning.coarse.transition import forward_correction, transition
+from covermap.learning.coarse.transition import (
+    forward_correction,
+    forward_correction_of_cells,
+    transition,
+)
 from covermap.learning.losses import SegmentationLoss
 from covermap.learning.objective import Objective, Step
 from covermap.legend import IGNORE
@@ -154,8 +158,9 @@ class CoarseObjective(Objective):
         if config.forward:
             found["forward"] = forward_correction(scores, coarse, matrix, self._weights())
         if config.forward_cells:
-            pooled, value = pool_mean(scores, cells)[:, :, None, None], cells.value[:, None, None]
-            found["forward_cells"] = forward_correction(pooled, value, matrix, self._weights())
+            found["forward_cells"] = forward_correction_of_cells(
+                pool_mean(scores, cells), cells, matrix, self._weights()
+            )
         return found
 
     def _cells(self, scores: Tensor, cells: Cells) -> dict[str, Tensor]:
