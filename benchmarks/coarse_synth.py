@@ -79,6 +79,8 @@ def resolve(
     recipe: dict[str, Any] = {}
     for group in ["base", *row.pop("groups", [])]:
         merge(recipe, settings["groups"][group])
+    for key in row.pop("without", []):
+        recipe.pop(key)
     merge(recipe, row)
     recipe |= {"name": name, "seed": seed}
     data = recipe["data"]

@@ -32,6 +32,7 @@ _NOISE = 0.1
 """Standard deviation of the noise of views, in standard deviations of a band."""
 
 _LEAST_SHARE = 1e-4
+_DECAY = 0.9
 
 _DROPPED = 0.2
 """Chance that a band is left out of a view."""
@@ -74,7 +75,7 @@ class CoarseObjective(Objective):
         classes = len(composition.fine)
         self.config, self.loss, self.adjustment = config, loss, adjustment
         self.running = RunningComposition(composition, config.strength)
-        self.thresholds = ClassThresholds(classes, least=config.least_confidence)
+        self.thresholds = ClassThresholds(classes, _DECAY, config.least_confidence)
         self.target = SegmentationLoss({"ce": 1.0}, classes)
         self.attention: AttentionPool | None = None
         if config.bags and config.pooling == "attention":
