@@ -11,6 +11,7 @@ from covermap.data.augment import AugmentConfig
 from covermap.data.splitting import SplitConfig
 from covermap.errors import ConfigError
 from covermap.learning.config import SupervisedConfig
+from covermap.learning.forest_config import ForestConfig
 from covermap.recipes import load_recipe, recipe_names
 from covermap.recipes.schema import Recipe, parse_recipe
 from covermap.recipes.sections import attribute_texts
@@ -98,7 +99,7 @@ def test_built_in_recipes_are_valid():
         assert recipe.description
 
 
-@pytest.mark.parametrize("cls", [SupervisedConfig, AugmentConfig, SplitConfig])
+@pytest.mark.parametrize("cls", [SupervisedConfig, ForestConfig, AugmentConfig, SplitConfig])
 def test_every_setting_is_described(cls: type):
     texts = attribute_texts(cls)
     assert set(cls.__dataclass_fields__) == set(texts)
@@ -110,6 +111,7 @@ def test_sections_have_the_dataclasses_defaults():
     for key, value in recipe.training.model_dump().items():
         assert value == getattr(config, key), key
     assert AugmentConfig(**recipe.augmentation.model_dump()) == AugmentConfig()
+    assert ForestConfig(**recipe.forest.model_dump()) == ForestConfig()
 
 
 def test_schema_describes_itself_for_editors():
