@@ -18,7 +18,7 @@ from covermap.learning.weighting import ClassCounts
 from covermap.legend import load_legend
 from covermap.models import registry
 from covermap.models.bundle import BandNorm, Bundle
-from covermap.models.segmenter import ModelSpec
+from covermap.models.segmenter import ModelSpec, Segmenter
 
 HOME = (0.8, 0.2)
 THERE = (0.3, 0.7)
@@ -112,3 +112,18 @@ def test_scores_assume_the_shares_times_the_weights() -> None:
 def test_what_labels_do_not_tell_is_not_assumed() -> None:
     assert assumed([60, 0], [1, 0], 0.5, ["b"]) is None
     assert assumed([60, 0], [1, 0], 1.0, ["b"]) == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.parametrize("name", ["gated", "hf"])
+def test_networks_that_cannot_be_shifted_say_so(name: str) -> None:
+    class Stubborn(Segmenter):
+        def features(self, image, context=None):  # type: ignore[no-untyped-def]
+            return image
+
+        def classify(self, features, size):  # type: ignore[no-untyped-def]
+            return features
+
+    network = Stubborn(bands=2, classes=2, stride=1)
+    network.spec = ModelSpec(name)
+    with pytest.raises(ConfigError, match=name):
+        network.shift_logits(torch.zeros(2))

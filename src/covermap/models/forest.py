@@ -126,6 +126,10 @@ class ForestSegmenter(Segmenter):
         self.check_input(image)
         return self.pixel_features.compute(image)
 
+    def shift_logits(self, shift: Tensor) -> None:
+        """Add a number per class to all logits; see `Segmenter.shift_logits`."""
+        self.shift.add_(shift.to(self.shift))
+
     def classify(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Score the classes: log of the forest's probabilities, plus `shift`.
 
