@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,19 @@ def test_each_sensor_sees_its_own_bands_only() -> None:
     assert torch.equal(second[:, 1], image[:, 1])
     assert not second[:, 0].any()
     assert torch.equal(whole, image)
+
+
+def test_views_leave_no_trace_in_the_statistics_of_batch_norms() -> None:
+    made, now = objective(views=1.0, view_kind="sensors"), step()
+    network = Recorder()
+    network.layer = nn.Sequential(nn.BatchNorm2d(2), network.layer)  # type: ignore[assignment]
+    made(replace(now, network=network))
+    alone = nn.BatchNorm2d(2)
+    alone(now.batch["image"])
+    found = network.layer[0]  # type: ignore[index]
+    assert torch.allclose(found.running_mean, alone.running_mean)
+    assert torch.allclose(found.running_var, alone.running_var)
+    assert found.momentum == alone.momentum
 
 
 def test_labels_that_neither_view_believes_are_left_out() -> None:

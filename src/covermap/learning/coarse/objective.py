@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from covermap.learning.coarse.agreement import exchange, kept_share
 from covermap.learning.coarse.cells import Cells
@@ -194,7 +198,8 @@ class CoarseObjective(Objective):
         pair = torch.cat(self._pair(step.image))
         metadata = step.batch.get("metadata")
         batch = {} if metadata is None else {"metadata": (*metadata, *metadata)}
-        first, second = step.stage.run(step.network, pair, batch).float().chunk(2)
+        with _keeping_statistics(step.network):
+            first, second = step.stage.run(step.network, pair, batch).float().chunk(2)
         keep = kept_share(step.share, config.keep, config.keep_ramp)
         chosen = exchange(first.detach().softmax(1), second.detach().softmax(1), label, keep)
         losses = [self.loss(view, own) for view, own in zip((first, second), chosen, strict=True)]
@@ -233,3 +238,17 @@ class CoarseObjective(Objective):
             return scores.sum() * 0
         target: Tensor = self.target(scores, self._pseudo(step.average, step, coarse))
         return target
+
+
+@contextmanager
+def _keeping_statistics(network: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch norms to whole images, which are what is mapped."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
