@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,8 @@ class CoarseSource:
         band: band of the product that holds the classes, by description or number; None for the
             only one.
         cell: side of a cell in pixels of the imagery, where label files lie on the image's grid:
-            connected regions of one class, cut at this length. None: label files have no cells.
+            connected regions of one class, cut at this length; or `modis`, the cells of MODIS's
+            500 m grid, found by the imagery's place on Earth. None: label files have no cells.
         native: whether labels keep their cells, where they have any; else only the class of each
             pixel of the imagery is read.
     """
@@ -32,7 +34,7 @@ class CoarseSource:
     fine: tuple[int, ...]
     product: str | None = None
     band: str | None = None
-    cell: int | None = None
+    cell: int | Literal["modis"] | None = None
     native: bool = True
 
     def __post_init__(self) -> None:
@@ -46,7 +48,7 @@ class CoarseSource:
                 f"There are {len(self.fine)} fine classes for the {len(self.legend)} of the coarse "
                 f"legend {self.legend.name!r}; give one for each, 255 for none."
             )
-        if self.cell is not None and self.cell < 1:
+        if isinstance(self.cell, int) and self.cell < 1:
             raise ConfigError(f"labels.cell: found {self.cell} pixels, expected at least 1.")
 
     @property

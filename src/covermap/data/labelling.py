@@ -15,10 +15,13 @@ from covermap.data.index import PatchRecord
 from covermap.data.sample import CoarseLabel
 from covermap.errors import ConfigError, InputError
 from covermap.grid import Window
-from covermap.raster.cells import region_cells
+from covermap.legend import IGNORE
+from covermap.raster.cells import cells_of, region_cells
 from covermap.raster.labels import LabelReader, open_label
 from covermap.raster.product import Product, ProductReader, open_product
 from covermap.raster.scene import Scene
+from covermap.raster.sinusoidal import COLUMNS as MODIS_COLUMNS
+from covermap.raster.sinusoidal import modis_cells
 from covermap.raster.vector import is_vector
 
 _MOST_REGION = 1 << 25
@@ -132,7 +135,17 @@ class LabelFiles:
                 f"{record.label}: {own.height} × {own.width} pixels are too many to find the cells "
                 "of at once. Cut the data into patches first: covermap prepare --cut 2048"
             )
-        return CoarseLabel(*region_cells(self.read(record, scene, own), coarse.cell))
+        index = self.read(record, scene, own)
+        if coarse.cell != "modis":
+            return CoarseLabel(*region_cells(index, coarse.cell))
+        if scene.crs is None or not scene.grid.georeferenced:
+            raise InputError(
+                f"{record.images[0]}: does not say where it lies, so its cells of MODIS's grid are "
+                "not known. Give the side of a cell in pixels instead, such as labels.cell: 50."
+            )
+        row, col = modis_cells(scene.crs, scene.grid.transform, own)
+        # Where pixels were resampled with another rule at a cell's edge, these are cells apart.
+        return CoarseLabel(*cells_of((row * MODIS_COLUMNS + col) * (IGNORE + 1) + index, index))
 
     def product_reader(self) -> ProductReader:
         """Return this thread's reader of the product, kept open.

@@ -23,7 +23,10 @@ Int = npt.NDArray[np.int64]
 SPHERE = 6371007.181
 """Radius of MODIS's sphere in metres."""
 
-CELL = 2 * math.pi * SPHERE / 86400
+COLUMNS = 86400
+"""Cells around the globe."""
+
+CELL = 2 * math.pi * SPHERE / COLUMNS
 """Side of a cell in metres: 463.313."""
 
 _TILE_EDGE = 43200  # cells from the grid's corner to the prime meridian; 21600 to the equator

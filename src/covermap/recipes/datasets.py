@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from covermap.data.coarse import CoarseSource
 from covermap.data.collection import SPLITS, Collection, Datasets
@@ -96,7 +96,7 @@ def read_labels(
         fine=tuple(coarse.remap_to(legend, section.remap).tolist()),
         product=product,
         band=None if product is None else band,
-        cell=section.cell,
+        cell="modis" if section.cell == "modis" else cast(int | None, section.cell),
         native=section.resolution == "native",
     )
 

@@ -9,10 +9,16 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
 from covermap.data.augment import AugmentConfig
@@ -25,6 +31,16 @@ from covermap.models.registry import FAMILIES
 from covermap.recipes.sections import Section, section_of
 
 SplitSection = section_of(SplitConfig, "SplitSection", ("seed",))
+
+
+def _cell_side(value: int | str) -> int | str:
+    if value == "modis" or (isinstance(value, int) and value >= 1):
+        return value
+    raise ValueError("expected a number of pixels from 1 on, or modis")
+
+
+CellSide = Annotated[int | str, AfterValidator(_cell_side)]
+"""Side of a coarse cell in pixels, or the name of a grid."""
 
 
 class LabelsSection(Section):
@@ -52,11 +68,11 @@ class LabelsSection(Section):
         description="native: labels keep their own cells; image: only the class of each pixel of "
         "the imagery is kept.",
     )
-    cell: int | None = Field(
+    cell: CellSide | None = Field(
         default=None,
-        ge=1,
         description="Side of a cell in pixels of the imagery, for label files on the image's grid: "
-        "connected regions of one class, cut at this length. null: label files have no cells.",
+        "connected regions of one class, cut at this length; modis: the cells of MODIS's 500 m "
+        "grid, where imagery is georeferenced. null: label files have no cells.",
     )
     band: str | int | None = Field(
         default=None,
