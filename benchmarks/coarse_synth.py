@@ -96,7 +96,8 @@ def resolve(
 def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
     """Put the entries of nested mappings into others."""
     for key, value in other.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
+        # The options of one network mean nothing to another.
+        if key != "model" and isinstance(value, dict) and isinstance(into.get(key), dict):
             merge(into[key], value)
         else:
             into[key] = json.loads(json.dumps(value))
