@@ -61,7 +61,7 @@ def main() -> None:
         maps.append(north_of(found[0][1], data / IMAGE, args.runs / f"{name}.tif"))
     truth = load_legend("zion-nlcd8").encode(read(data / LABEL)[0])[:NORTH]
     sheet = [paint(truth), *map(paint, maps)]
-    Image.fromarray(np.concatenate(sheet, 1)).save(args.runs / "north.png")
+    Image.fromarray(np.concatenate(sheet)).save(args.runs / "north.png")
 
 
 def prepare(data: Path, runs: Path) -> None:

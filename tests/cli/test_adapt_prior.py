@@ -45,7 +45,7 @@ def test_maps_of_the_region_get_better(run, bundle, tmp_path) -> None:  # type: 
     out = tmp_path / "north.safetensors"
     done = run(
         *("adapt", "prior", bundle, "--region", tmp_path / "north", "--out", out),
-        *("--bands", "grey", "-q"),
+        *("--bands", "grey", "--strength", "0", "--limit", "100", "-q"),
     )
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == f"wrote {out}"

@@ -20,6 +20,8 @@ from covermap.models import registry
 from covermap.models.bundle import BandNorm, Bundle
 from covermap.models.segmenter import ModelSpec, Segmenter
 
+FREE = {"strength": 0.0, "limit": 1e9}
+
 HOME = (0.8, 0.2)
 THERE = (0.3, 0.7)
 
@@ -58,7 +60,7 @@ def accuracy(bundle: Bundle, samples: list[Sample], truth: np.ndarray) -> float:
 
 def test_shares_of_the_region_are_found_and_taken_over(bundle: Bundle) -> None:
     samples, truth = region(THERE, 0)
-    change = adapt_prior(bundle, samples)
+    change = adapt_prior(bundle, samples, **FREE)
     assert np.allclose(change.after, THERE, atol=0.02)
     bias = change.bundle.model.linear()[1].detach().numpy()  # type: ignore[index]
     assert np.allclose(bias, np.log(change.after), atol=1e-5)  # log π + log(q / π)
@@ -67,6 +69,39 @@ def test_shares_of_the_region_are_found_and_taken_over(bundle: Bundle) -> None:
     # Bayes' error of this mixture is 13.6 %; with the old shares it is 19 %.
     before, after = (accuracy(b, samples, truth) for b in (bundle, change.bundle))
     assert after > before + 0.03
+
+
+def test_the_old_shares_hold_the_estimate_back(bundle: Bundle) -> None:
+    samples, _ = region(THERE, 0)
+    shares = [adapt_prior(bundle, samples, strength=s, limit=9).after[0] for s in (0, 1, 9)]
+    assert shares[0] < shares[1] < shares[2] < HOME[0]
+    # As many pixels' worth of the old shares as there is imagery: q solves its own equation.
+    p = np.concatenate(
+        [
+            torch.softmax(bundle.model(bundle.normalise(s.image, s.valid)[None])[0], 0)[:, s.valid]
+            .T.detach()
+            .double()
+            .numpy()
+            for s in samples
+        ]
+    )
+    q, old = np.array([shares[1], 1 - shares[1]]), np.array(HOME)
+    mixed = p * q / old
+    again = 0.5 * old + 0.5 * (mixed / mixed.sum(1, keepdims=True)).mean(0)
+    assert np.allclose(again, q, atol=1e-4)
+
+
+def test_no_class_gains_more_than_the_limit(bundle: Bundle) -> None:
+    before = bundle.model.linear()[1].detach().clone()  # type: ignore[index]
+    change = adapt_prior(bundle, region((0.01, 0.99), 0)[0], strength=0, limit=2)
+    moved = change.bundle.model.linear()[1].detach() - before  # type: ignore[index]
+    assert np.allclose(moved, [-math.log(2), math.log(2)])
+
+
+@pytest.mark.parametrize("wrong", [{"strength": -1}, {"limit": 0.5}])
+def test_numbers_out_of_range_are_refused(bundle: Bundle, wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        adapt_prior(bundle, region(THERE, 0)[0], **wrong)
 
 
 def test_the_old_bundle_stays_as_it_was(bundle: Bundle) -> None:
@@ -86,7 +121,7 @@ def test_imagery_of_home_stands_in_for_what_the_bundle_does_not_say(bundle: Bund
     mute = bundle.with_model(bundle.model, provenance={})
     with pytest.raises(ConfigError, match="--home"):
         adapt_prior(mute, region(THERE, 0)[0])
-    change = adapt_prior(mute, region(THERE, 0)[0], home=region(HOME, 3)[0])
+    change = adapt_prior(mute, region(THERE, 0)[0], home=region(HOME, 3)[0], **FREE)
     assert np.allclose(change.before, HOME, atol=0.02)
     assert np.allclose(change.after, THERE, atol=0.03)
 

@@ -153,6 +153,8 @@ def adapt_prior(
     home: str | Path | Sequence[str | Path] | None = None,
     bands: Sequence[str] | None = None,
     nodata: float | None = None,
+    strength: float = 1.0,
+    limit: float = 3.0,
     tiles: int = 64,
     seed: int = 0,
     device: str = "auto",
@@ -167,6 +169,8 @@ def adapt_prior(
             say by itself which class shares its scores assume, or says it badly.
         bands: names of the files' bands in order, where they do not say.
         nodata: a value that means nodata where all bands hold it.
+        strength: weight of the old shares against that of the imagery, at least 0.
+        limit: greatest factor that a class's odds change by, at least 1.
         tiles: tiles drawn from the imagery at most.
         seed: of the tiles that are drawn.
         device: where to compute; see `covermap.models.runtime.resolve_device`.
@@ -199,6 +203,8 @@ def adapt_prior(
         loaded,
         samples(region),
         home=samples(home),
+        strength=strength,
+        limit=limit,
         device=resolve_device(device),
         progress=progress,
     )

@@ -158,6 +158,12 @@ def prior(
         list[str] | None,
         typer.Option("--home", help="Rasters, or a folder, of the region it was trained on."),
     ] = None,
+    strength: Annotated[
+        float, typer.Option(help="Weight of the old shares against that of the imagery.")
+    ] = 1.0,
+    limit: Annotated[
+        float, typer.Option(help="Greatest factor that a class's odds change by.")
+    ] = 3.0,
     tiles: Annotated[int, typer.Option(help="Tiles drawn from the imagery, at most.")] = 64,
     bands: Annotated[
         str | None, typer.Option(help="Names of the files' bands in order, as red,green,blue.")
@@ -182,6 +188,8 @@ def prior(
         home=[common.existing(path, "home") for path in home or ()] or None,
         bands=None if bands is None else [name.strip() for name in bands.split(",")],
         nodata=nodata,
+        strength=strength,
+        limit=limit,
         tiles=tiles,
         seed=seed,
         device=device,

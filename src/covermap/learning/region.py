@@ -26,8 +26,6 @@ from covermap.progress import SILENT, Progress
 PIXELS = 500_000
 """Pixels that the estimate is made from, at most."""
 
-_NEVER = 50.0
-
 
 @dataclass(frozen=True, eq=False)
 class PriorChange:
@@ -61,6 +59,8 @@ def adapt_prior(
     samples: Sequence[Sample],
     *,
     home: Sequence[Sample] = (),
+    strength: float = 1.0,
+    limit: float = 3.0,
     device: torch.device | None = None,
     progress: Progress = SILENT,
 ) -> PriorChange:
@@ -68,7 +68,9 @@ def adapt_prior(
 
     The shares are estimated by expectation maximisation (Saerens, Latinne and Decaestecker 2002;
     see `covermap.learning.coarse.prior`), then log(new / old) is added to the logits. That is right
-    where p(image | class) is the same in both regions and the probabilities are calibrated.
+    where p(image | class) is the same in both regions and the probabilities are calibrated. Neither
+    is quite so, and left alone the estimate may run away to a class that no pixel is sure not to be:
+    so the old shares are mixed in, and no class gains or loses more than a factor.
 
     Args:
         bundle: the bundle.
@@ -76,6 +78,8 @@ def adapt_prior(
         home: imagery of the region that the bundle was trained on: its mean probabilities are then
             taken for the old shares, which holds however the bundle was trained. By default they
             are what the bundle says of itself.
+        strength: weight of the old shares against that of the imagery, at least 0.
+        limit: greatest factor that a class's odds change by, at least 1.
         device: where to compute; the CPU by default.
         progress: shows how many samples are done.
 
@@ -83,9 +87,11 @@ def adapt_prior(
         The new bundle and both shares.
 
     Raises:
-        ConfigError: the bundle does not know its shares and `home` is empty, or its network cannot
-            be shifted.
+        ConfigError: a number is out of range, the bundle does not know its shares and `home` is
+            empty, or its network cannot be shifted.
     """
+    if not (strength >= 0 and limit >= 1):
+        raise ConfigError(f"strength is {strength} and limit {limit}; expected at least 0 and 1.")
     device = device or torch.device("cpu")
     with lent_to(device, bundle.model):
         here = _probabilities(bundle, samples, device, progress, "probabilities")
@@ -98,9 +104,8 @@ def adapt_prior(
                 "The bundle does not say which class shares its scores assume. Give imagery of the "
                 "region that it was trained on as well (--home)."
             )
-    found = estimate_prior(here, before)
-    # A class that the region does not have must not win.
-    shift = np.nan_to_num(found.shift, nan=0.0, neginf=-_NEVER).clip(-_NEVER, _NEVER)
+    found = estimate_prior(here, before, pseudo=strength * len(here))
+    shift = np.where(before > 0, found.shift, 0.0).clip(-np.log(limit), np.log(limit))
     model = copy.deepcopy(bundle.model)
     model.shift_logits(torch.from_numpy(shift.astype(np.float32)))
     source = bundle.card.provenance.model_copy(
