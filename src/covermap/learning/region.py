@@ -69,8 +69,8 @@ def adapt_prior(
     The shares are estimated by expectation maximisation (Saerens, Latinne and Decaestecker 2002;
     see `covermap.learning.coarse.prior`), then log(new / old) is added to the logits. That is right
     where p(image | class) is the same in both regions and the probabilities are calibrated. Neither
-    is quite so, and left alone the estimate may run away to a class that no pixel is sure not to be:
-    so the old shares are mixed in, and no class gains or loses more than a factor.
+    is quite so, and left alone the estimate may run away to a class that no pixel rules out: so the
+    old shares are mixed in, and no class gains or loses more than a factor.
 
     Args:
         bundle: the bundle.
