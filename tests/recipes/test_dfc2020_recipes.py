@@ -94,7 +94,7 @@ LIGHTER = {
     **dict.fromkeys(
         BASELINES, ("model={family: compact, options: {widths: [8, 8], decoder: [8]}}",)
     ),
-    "dfc2020-modern": ("model.options.width=8",),
+    "dfc2020-modern": ("model.options={widths: [8, 8], decoder: [8]}",),
     "dfc2020-light": ("training.bands=[s1, s2-10m]",),
 }
 """What else makes runs quick: the baseline's own networks are tested by themselves."""

@@ -14,8 +14,7 @@ from covermap.data.s1s2 import parse_name
 from covermap.mapping.patches import PatchSettings
 
 SETTINGS = (
-    *("data.split={method: none}", "training.epochs=1", "training.patches_per_epoch=96"),
-    "model.options.width=8",
+    *("data.split={method: none}", "training.epochs=1", "training.patches_per_epoch=24"),
     *("training.workers=0", "training.val_patch=null", "training.validate_every=1"),
 )
 
