@@ -27,10 +27,20 @@ def test_a_new_run_keeps_its_recipe_and_log(tmp_path):
     assert all(event["time"] > 1e9 for event in events)
 
 
-def test_a_folder_with_a_run_is_not_taken_for_a_new_one(tmp_path):
+@pytest.mark.parametrize("trace", ["log.jsonl", "bundle.safetensors", "checkpoints/last.ckpt"])
+def test_a_folder_with_a_run_is_not_taken_for_a_new_one(tmp_path, trace):
     RunDirectory.create(tmp_path, "name: x\n").close()
+    (tmp_path / trace).touch()
     with pytest.raises(ConfigError, match="--resume"):
         RunDirectory.create(tmp_path, "name: x\n")
+
+
+def test_a_run_that_never_began_is_replaced(tmp_path):
+    RunDirectory.create(tmp_path, "name: wrong\n").close()
+    (tmp_path / "prepared.json").write_text("of other data")
+    with RunDirectory.create(tmp_path, "name: right\n") as run:
+        assert not run.prepared_path.exists()
+    assert (tmp_path / "recipe.yaml").read_text() == "name: right\n"
 
 
 def test_resuming_gives_the_stored_recipe_and_goes_on_with_the_log(tmp_path):

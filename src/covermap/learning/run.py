@@ -39,7 +39,8 @@ class RunDirectory:
         """Make a new run directory.
 
         Args:
-            path: folder; made if absent. It may hold other files, but no run.
+            path: folder; made if absent. It may hold other files, but no run; one that was refused
+                before it began, for its recipe or its data, is replaced.
             recipe: the resolved recipe as YAML text.
 
         Returns:
@@ -52,7 +53,8 @@ class RunDirectory:
         path = Path(path)
         if not is_main_process():
             return cls(path, recipe, locked=False)
-        if (path / "recipe.yaml").exists():
+        traces = ("log.jsonl", "bundle.safetensors", "checkpoints/last.ckpt")
+        if (path / "recipe.yaml").exists() and any((path / name).exists() for name in traces):
             raise ConfigError(
                 f"{path} holds a run already. Continue it with --resume, or choose another folder."
             )
@@ -60,6 +62,7 @@ class RunDirectory:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             _lock(path)
             (path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+            (path / "prepared.json").unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{path}: the run directory cannot be made: {error}. Choose another folder."
