@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
-from coarse_synth import merge
+from coarse_synth import row_recipe
 from PIL import Image
 
 from covermap import api
@@ -64,13 +64,8 @@ def main() -> None:
 
 
 def resolve(settings: dict[str, Any], name: str, data: Path, seed: int) -> dict[str, Any]:
-    """The recipe of a row: the base, the row's groups, and the row itself."""
-    row = dict(settings["rows"][name] or {})
-    recipe: dict[str, Any] = {}
-    for group in ["base", *row.pop("groups", [])]:
-        merge(recipe, settings["groups"][group])
-    merge(recipe, row)
-    recipe |= {"name": name, "seed": seed}
+    """The recipe of a row on the Chesapeake patches."""
+    recipe = row_recipe(settings, name, seed)
     recipe["data"]["root"] = str(data.absolute())
     return recipe
 

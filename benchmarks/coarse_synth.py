@@ -74,15 +74,8 @@ def run_row(settings: dict[str, Any], name: str, args: argparse.Namespace) -> li
 def resolve(
     settings: dict[str, Any], name: str, tree: Path, runs: Path, seed: int
 ) -> dict[str, Any]:
-    """The recipe of a row: the base, the row's groups, and the row itself."""
-    row = dict(settings["rows"][name] or {})
-    recipe: dict[str, Any] = {}
-    for group in ["base", *row.pop("groups", [])]:
-        merge(recipe, settings["groups"][group])
-    for key in row.pop("without", []):
-        recipe.pop(key)
-    merge(recipe, row)
-    recipe |= {"name": name, "seed": seed}
+    """The recipe of a row on the data of a tree."""
+    recipe = row_recipe(settings, name, seed)
     data = recipe["data"]
     data["test"] = {**data.get("test", {}), "root": str(tree.absolute() / "dfc2020")}
     data["root"] = str(tree.absolute() / "sen12ms")
@@ -91,6 +84,18 @@ def resolve(
         data.pop("options", None)
         data["labels"] = None
     return recipe
+
+
+def row_recipe(settings: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
+    """A row as a recipe: the base, the row's groups, and the row itself."""
+    row = dict(settings["rows"][name] or {})
+    recipe: dict[str, Any] = {}
+    for group in ["base", *row.pop("groups", [])]:
+        merge(recipe, settings["groups"][group])
+    for key in row.pop("without", []):
+        recipe.pop(key)
+    merge(recipe, row)
+    return recipe | {"name": name, "seed": seed}
 
 
 def merge(into: dict[str, Any], other: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import rasterio
 import yaml
 from affine import Affine
-from coarse_synth import merge
+from coarse_synth import row_recipe
 from PIL import Image
 from rasterio.warp import transform
 
@@ -94,12 +94,7 @@ def run(
 ) -> tuple[Scores, Bundle]:
     """Train a row and score it in the north."""
     plain = name.removesuffix(" prior")
-    row = dict(settings["rows"][plain] or {})
-    recipe: dict[str, Any] = {}
-    for group in ["base", *row.pop("groups", [])]:
-        merge(recipe, settings["groups"][group])
-    merge(recipe, row)
-    recipe |= {"name": plain, "seed": seed}
+    recipe = row_recipe(settings, plain, seed)
     recipe["data"]["root"] = str((runs / "south.csv").absolute())
     recipe["data"]["val"]["root"] = str((runs / "north.csv").absolute())
     if recipe["data"].get("labels"):

@@ -1,4 +1,4 @@
-"""Base and novel classes of the few-shot benchmarks on PASCAL VOC and COCO.
+"""How benchmarks divide their data: folds of few-shot ones, hold-out scenes of SEN12MS.
 
 A fold says which classes of a data set are novel; the others are its base classes. PASCAL-5i is of
 Shaban et al. (2017), COCO-20i, whose novel classes are every fourth or twenty in a row, of Nguyen &
@@ -13,6 +13,16 @@ from types import MappingProxyType
 
 from covermap.errors import ConfigError, nearest
 from covermap.legend import LandClass, Legend, load_legend
+
+SEN12MS_HOLDOUT: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "ROIs1158_spring": (63, 146, 97, 124, 15, 17),
+        "ROIs1868_summer": (43, 131, 19, 104, 72, 15, 79),
+        "ROIs1970_fall": (120, 39, 144, 35, 61, 47, 30, 141),
+        "ROIs2017_winter": (64, 146, 32, 107, 135),
+    }
+)
+"""The 26 scenes of SEN12MS's official hold-out set by region, in the published order."""
 
 FOLDS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {

@@ -186,3 +186,21 @@ def test_wrong_names_in_the_composition_are_told(world: Path) -> None:
 def test_other_learners_refuse_the_section(world: Path) -> None:
     with pytest.raises(ConfigError, match=r"coarse\.forward: learner supervised does not look"):
         api.train(document(world, "supervised", forward=1.0), world / "run")
+
+
+def test_sensors_can_be_named_by_groups_of_bands(world: Path) -> None:
+    band = {"mean": 50, "std": 40, "low": 0, "high": 200}
+    made = document(world, views=1.0, view_kind="sensors", first_bands=["optical"])
+    made["training"] |= {"patches_per_epoch": 8, "epochs": 1}
+    made["data"]["sensor"] = {
+        "name": "two",
+        "title": "two bands",
+        "gsd": 10,
+        "dtype": "uint16",
+        "bands": [{"name": "red", **band}, {"name": "nir", **band}],
+        "groups": {"optical": ["red"], "both": ["red", "nir"]},
+    }
+    assert '"loss/views"' in (api.train(made, world / "run").path / "log.jsonl").read_text()
+    made["coarse"]["first_bands"] = ["both"]
+    with pytest.raises(BandError, match="second sensor without a band"):
+        api.train(made, world / "other")

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,12 +110,10 @@ class RecordReader:
         if scene is None:
             # What is opened is mostly read next: the reader takes the open files over.
             opened: dict[str, Any] = {}
-            try:
+            with ExitStack() as stack:
+                stack.callback(lambda: [dataset.close() for dataset in opened.values()])
                 scene = self.collection.open(record, opened).select(self.bands)
-            except BaseException:
-                for dataset in opened.values():
-                    dataset.close()
-                raise
+                stack.pop_all()  # they stay open
             self._scenes[record.images] = scene
             while len(self._scenes) > 4096:
                 self._scenes.popitem(last=False)

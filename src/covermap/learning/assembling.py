@@ -8,6 +8,7 @@ import logging
 import platform
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def assemble(
         ConfigError: settings, network and data do not go together.
         InputError: the weights to start from cannot be read or do not fit.
     """
-    legend = _common_legend(data)
+    legend = common_legend(data)
     weights = class_weights(config.class_weights, legend, prepared.counts)
     learned = _learned(prepared, legend, weights, start, taught)
     network = _make_network(config, prepared, legend, start)
@@ -96,11 +97,7 @@ def assemble(
         blend=config.blend,
         precision=config.map_precision,
         provenance={
-            "recipe": config.recipe,
-            "data_fingerprint": prepared.fingerprint,
-            "versions": library_versions(),
-            "licence": config.licence,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **provenance(config.recipe, config.licence, prepared),
             "start": "" if start is None else start.digest,
             "prior": assumed_prior(config, prepared, weights, learned, taught),
         },
@@ -108,7 +105,29 @@ def assemble(
     return Parts(prepared, legend, weights, learned, network, template)
 
 
-def _common_legend(data: Datasets) -> Legend:
+def provenance(recipe: str, licence: str, prepared: Prepared) -> dict[str, Any]:
+    """What every bundle says of where it comes from: fields of `Provenance`.
+
+    Args:
+        recipe: the resolved recipe, YAML.
+        licence: of the bundle.
+        prepared: what was measured of the training data.
+    """
+    return {
+        "recipe": recipe,
+        "data_fingerprint": prepared.fingerprint,
+        "versions": library_versions(),
+        "licence": licence,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def common_legend(data: Datasets) -> Legend:
+    """The legend of training data, which those of validation must share.
+
+    Raises:
+        ConfigError: there is none, or validation data has another.
+    """
     legend = data.train.legend
     if legend is None:
         raise ConfigError("The training data has no legend; name one.")

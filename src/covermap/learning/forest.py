@@ -12,7 +12,6 @@ won track 2 of the IEEE GRSS data fusion contest of 2020.
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import logging
 import warnings
@@ -24,7 +23,7 @@ import numpy.typing as npt
 from covermap.data.collection import Collection, Datasets
 from covermap.data.patches import EvaluationPatches
 from covermap.errors import ConfigError, InputError, require
-from covermap.learning.assembling import library_versions
+from covermap.learning.assembling import common_legend, library_versions, provenance
 from covermap.learning.evaluation import Stage, evaluate
 from covermap.learning.forest_config import ForestConfig
 from covermap.learning.forest_samples import CORE, Samples, draw_samples
@@ -34,7 +33,6 @@ from covermap.learning.loading import evaluation_loader
 from covermap.learning.preparing import Prepared, prepare
 from covermap.learning.run import RunDirectory
 from covermap.learning.weighting import class_weights
-from covermap.legend import Legend
 from covermap.models.bundle import BandNorm, Bundle
 from covermap.models.forest import ForestSegmenter
 from covermap.models.pixel_features import PixelFeatures, find_indices
@@ -84,7 +82,7 @@ def train(
     if run.bundle_path.exists():
         return Bundle.load(run.bundle_path)
     run.log({"event": "start", "settings": settings, "versions": _versions()})
-    legend = _legend_of(data)
+    legend = common_legend(data)
     features = choose_features(config, prepared)
     weights = class_weights(config.class_weights, legend, prepared.counts)
     samples = _draw(config, data.train, prepared, features, np.array(weights) > 0, progress)
@@ -116,15 +114,6 @@ def _check_settings(settings: dict[str, Any], run: RunDirectory) -> None:
             f"{run.path}: the run cannot go on with other settings than it began with: "
             f"{'; '.join(changed)}. Set them back, or start a new run."
         )
-
-
-def _legend_of(data: Datasets) -> Legend:
-    legend = data.train.legend
-    if legend is None:
-        raise ConfigError("The training data has no legend; name one.")
-    if data.val is not None and data.val.legend != legend:
-        raise ConfigError("Training and validation data have different legends; use one for both.")
-    return legend
 
 
 def choose_features(config: ForestConfig, prepared: Prepared) -> PixelFeatures:
@@ -298,7 +287,7 @@ def _bundle(
     network: ForestSegmenter,
     learned: tuple[str, ...],
 ) -> Bundle:
-    legend = _legend_of(data)
+    legend = common_legend(data)
     return Bundle.create(
         network,
         legend=legend,
@@ -310,11 +299,8 @@ def _bundle(
         margin=config.margin,
         blend=config.blend,
         provenance={
-            "recipe": config.recipe,
-            "data_fingerprint": prepared.fingerprint,
+            **provenance(config.recipe, config.licence, prepared),
             "versions": _versions(),
-            "licence": config.licence,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
     )
 

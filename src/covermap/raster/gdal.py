@@ -11,7 +11,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,16 +173,12 @@ def read_header(path: str | Path, keep: dict[str, Any] | None = None) -> Header:
     """
     name = resolve_path(path)
     with gdal_settings():
-        dataset = open_dataset(name)
-        try:
+        with ExitStack() as stack:
+            dataset = stack.enter_context(open_dataset(name))
             header = _header_of(name, dataset)
-        except BaseException:
-            dataset.close()
-            raise
-        if keep is None or name in keep or len(keep) >= MAX_KEPT:
-            dataset.close()
-        else:
-            keep[name] = dataset
+            if keep is not None and name not in keep and len(keep) < MAX_KEPT:
+                keep[name] = dataset
+                stack.pop_all()  # stays open
         return header
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Literal
 
 from covermap.errors import ConfigError
+from covermap.folds import SEN12MS_HOLDOUT
 from covermap.synth.conditions import Conditions
 from covermap.synth.habitats import Habitats
 from covermap.synth.landscape import Landscape
@@ -19,14 +20,6 @@ from covermap.synth.terrain import Character
 GSD = 10.0
 """Metres per pixel."""
 
-HOLDOUT: Mapping[str, tuple[int, ...]] = {
-    "spring": (63, 146, 97, 124, 15, 17),
-    "summer": (43, 131, 19, 104, 72, 15, 79),
-    "fall": (120, 39, 144, 35, 61, 47, 30, 141),
-    "winter": (64, 146, 32, 107, 135),
-}
-"""Numbers of the scenes in the published list of holdout scenes, by season."""
-
 FOLDERS: Mapping[str, str] = {
     "spring": "ROIs1158_spring",
     "summer": "ROIs1868_summer",
@@ -34,6 +27,11 @@ FOLDERS: Mapping[str, str] = {
     "winter": "ROIs2017_winter",
 }
 """Names of the seasons' folders."""
+
+HOLDOUT: Mapping[str, tuple[int, ...]] = {
+    season: SEN12MS_HOLDOUT[folder] for season, folder in FOLDERS.items()
+}
+"""Numbers of the scenes in the published list of holdout scenes, by season."""
 
 _SAMPLES = 2
 _FIRST = 30  # number of a scene's first patch

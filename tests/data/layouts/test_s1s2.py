@@ -13,11 +13,11 @@ import rasterio
 from covermap.data.collection import Collection, from_splits
 from covermap.data.index import PatchIndex
 from covermap.data.layouts import detect_layout, read_layout
-from covermap.data.layouts.sen12ms import HOLDOUT
 from covermap.data.reading import RecordReader
 from covermap.data.s1s2 import label_kind, parse_name, sensor_parts, with_kind
 from covermap.data.splitting import split_collection
 from covermap.errors import BandError, ConfigError, InputError, LegendError
+from covermap.folds import SEN12MS_HOLDOUT as HOLDOUT
 from covermap.recipes.datasets import build_datasets, open_collection
 from covermap.recipes.schema import DataSection
 from s1s2_trees import change, make_pixels, write, write_patch

@@ -9,15 +9,8 @@ from covermap.data.index import PatchIndex
 from covermap.data.layouts import s1s2_tree as tree
 from covermap.data.s1s2 import SEASONS, Key
 from covermap.errors import InputError
+from covermap.folds import SEN12MS_HOLDOUT
 from covermap.legend import load_legend
-
-HOLDOUT = {
-    "ROIs1158_spring": (15, 17, 63, 97, 124, 146),
-    "ROIs1868_summer": (15, 19, 43, 72, 79, 104, 131),
-    "ROIs1970_fall": (30, 35, 39, 47, 61, 120, 141, 144),
-    "ROIs2017_winter": (32, 64, 107, 135, 146),
-}
-"""The 26 scenes of the official hold-out set, by region."""
 
 
 def sen12ms(
@@ -66,7 +59,7 @@ def sen12ms(
         )
     chosen = tree.choose_sensors(found, sensors, str(root))
     keys = tree.complete(found, chosen, labels, missing, str(root))
-    held = {(region, scene) for region, scenes in HOLDOUT.items() for scene in scenes}
+    held = {(region, scene) for region, scenes in SEN12MS_HOLDOUT.items() for scene in scenes}
 
     def split(key: Key) -> str:
         if holdout == "none":

@@ -34,7 +34,8 @@ class CoarseConfig:
         bag_balance: share of the dominant class's part in the loss of bags, 0 to 1.
         views: factor of the loss of two views that choose labels for each other.
         view_kind: noise (bands left out and noise at random) or sensors (each sees its own bands).
-        first_bands: bands that the first sensor sees, by name; the second sees all others.
+        first_bands: bands, or groups of bands, that the first sensor sees; the second sees all
+            others.
         keep: share of each class's labelled pixels that views still believe in the end, 0 to 1.
         keep_ramp: share of the training over which it falls to that, 0 to 1.
         teacher: factor of self-training on what the moving average (training.ema) is confident of.

@@ -35,11 +35,14 @@ from covermap.legend import IGNORE
 _NOISE = 0.1
 """Standard deviation of the noise of views, in standard deviations of a band."""
 
-_LEAST_SHARE = 1e-4
-_DECAY = 0.9
-
 _DROPPED = 0.2
 """Chance that a band is left out of a view."""
+
+_LEAST_SHARE = 1e-4
+"""Share that the rarest class is taken to have, so that its logarithm and inverse are bounded."""
+
+_DECAY = 0.9
+"""Of the averages behind the thresholds of self-training: they settle within some ten batches."""
 
 
 class CoarseObjective(Objective):
@@ -149,7 +152,7 @@ class CoarseObjective(Objective):
     def _weights(self) -> Tensor:
         """(Z,) float32, weights of the coarse classes."""
         prior = self.running.coarse_prior
-        return prior.clamp_min(1e-4) ** -self.config.balance
+        return prior.clamp_min(_LEAST_SHARE) ** -self.config.balance
 
     def _count(self, step: Step, cells: Cells) -> None:
         """Keep count of the coarse classes, and of what the network makes of them."""
@@ -176,21 +179,20 @@ class CoarseObjective(Objective):
                 scores, cells, self.share, self.variance, self._weights()
             )
         if config.proportions:
-            pooled = pool_mean(scores, cells)
             found["proportions"] = proportion_cross_entropy(
-                pooled, cells, self.share, self._weights()
+                pool_mean(scores, cells), cells, self.share, self._weights()
             )
         if config.bags:
             pooled = self._pool(scores, cells)
             found["bags"] = bag_risk(pooled, cells, self.dominant, self.prior, config.bag_balance)
         return found
 
-    def _pool(self, logits: Tensor, cells: Cells) -> Tensor:
+    def _pool(self, scores: Tensor, cells: Cells) -> Tensor:
         if self.attention is not None:
-            return self.attention(logits.detach().float(), logits.float(), cells)  # type: ignore[no-any-return]
+            return self.attention(scores.detach(), scores, cells)  # type: ignore[no-any-return]
         if self.config.pooling == "mean":
-            return cells.mean(logits.float())
-        return pool_log_sum_exp(logits, cells, self.config.sharpness)
+            return cells.mean(scores)
+        return pool_log_sum_exp(scores, cells, self.config.sharpness)
 
     def _views(self, step: Step, label: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of two views, and the labels that at least one of them believes."""

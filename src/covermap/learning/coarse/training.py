@@ -46,11 +46,12 @@ def train(
         ConfigError: the data has no coarse cells, or settings do not go together.
         Otherwise as `covermap.learning.supervised.train`.
     """
-    if data.train.coarse is None or not data.train.coarse.has_cells:
+    if not data.train.has_cells:
         raise ConfigError(
             "Learning from coarse labels needs to know the cells of the labels: give data.labels, "
-            "with a product (resolution: native), or with the side of a cell in pixels (cell: 50) "
-            "for label files on the image's own grid. Without cells use learner: supervised."
+            "with a product (resolution: native), or with cell: modis or the side of a cell in "
+            "pixels (cell: 30) for label files on the image's own grid. Without cells use learner: "
+            "supervised."
         )
     if coarse.teacher and config.ema is None:
         raise ConfigError(
@@ -109,7 +110,7 @@ def make_objective(
         coarse: which methods are combined.
         composition: what cells of each coarse class hold.
         config: settings of the training.
-        data: not used.
+        data: its sensor knows groups of bands.
         parts: of the same training.
 
     Raises:
@@ -119,7 +120,8 @@ def make_objective(
     names = [band.name for band in parts.prepared.bands]
     first = torch.zeros(len(names), dtype=torch.bool)
     if coarse.views and coarse.view_kind == "sensors":
-        for name in coarse.first_bands:
+        sensor, chosen = data.train.sensor, coarse.first_bands
+        for name in chosen if sensor is None else sensor.expand(chosen, names):
             if name not in names:
                 raise BandError(
                     f"coarse.first_bands names {name!r}, which is not among the bands learned from "
