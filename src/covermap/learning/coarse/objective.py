@@ -184,6 +184,7 @@ class CoarseObjective(Objective):
             )
         if config.bags:
             pooled = self._pool(scores, cells)
+            # The expected share stands for the chance that a cell is labelled with the class.
             found["bags"] = bag_risk(pooled, cells, self.dominant, self.prior, config.bag_balance)
         return found
 
